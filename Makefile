@@ -1,0 +1,108 @@
+# Needs make and Python 3.11 or newer with pip and venv: `make PYTHON=python3.12 test` names one.
+# All else is in .venv, made from requirements/dev.txt: pinned, with hashes, wheels only.
+
+PYTHON ?= python3
+UV ?= uv
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help serve demo test check lint types layers wheel lock clean
+
+BIN := .venv/bin
+CODE := schema ingest projections audit tests $(if $(wildcard bench/*.py),bench)
+
+# In the stamp's name, so that another Python means another .venv.
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+PINNED := .venv/python-$(PYTHON_VERSION).stamp
+READY := .venv/simtrail.stamp
+
+# A source distribution would bring build dependencies that nothing pins: wheels only.
+# -qq: once every file is pinned, a warning can change nothing; errors still show.
+PIP_PINNED := -m pip install -qq --only-binary :all: --require-hashes --requirement
+
+# --no-config: no machine's settings decide what the files say.
+LOCK := $(UV) --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock'
+
+help: ## show this
+	@echo "simtrail: an event-sourced audit store for the webhooks of a SIM-card platform"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+serve: $(READY) ## receive, project and publish until Ctrl-C (DATA=folder, ARGS="--port 9000")
+	@exec $(BIN)/simtrail serve $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+demo: $(READY) ## serve a throwaway data folder, filled by 500 simulated deliveries (ARGS as for serve)
+	@demo=$$(mktemp -d) || exit; \
+	$(BIN)/simtrail serve --data "$$demo/data" $(ARGS) >"$$demo/urls" & serve=$$!; \
+	trap 'kill $$serve 2>/dev/null; wait $$serve; rm -rf "$$demo"' EXIT; \
+	trap 'exit 0' INT TERM; \
+	until [ "$$(grep -c http "$$demo/urls" 2>/dev/null)" = 2 ]; do kill -0 $$serve 2>/dev/null || exit 1; sleep 0.2; done; \
+	webhooks=$$(grep -o 'http[^ ]*/webhooks/[^ ]*' "$$demo/urls"); \
+	published=$$(grep -o 'http[^ ]*' "$$demo/urls" | grep -v /webhooks/); \
+	$(BIN)/simtrail simulate --count 500 --url "$$webhooks" || exit; \
+	echo "Simulated 500 deliveries. Look at, until Ctrl-C takes it all away:"; \
+	printf '  %-38s %s\n' "every SIM card, with its status now" "$${published%/}/audit/sim_status" \
+		"every job, with its progress" "$${published%/}/audit/jobs" \
+		"the bills that are open" "$${published%/}/audit/bills_open" \
+		"every delivery, as it came" "$${published%/}/audit/deliveries"; \
+	wait $$serve
+
+test: $(READY) ## run the tests (ARGS="-k job" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types layers wheel ## run every check but the tests
+
+lint: $(READY) ## rules and format, by ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY) ## types, by mypy
+	@$(BIN)/mypy $(CODE)
+
+layers: $(READY) ## which package may import which
+	@$(BIN)/python -m pytest -q tests/test_layers.py
+
+wheel: $(READY) ## build the wheel and try it in an environment with nothing else
+	@rm -rf build
+	@$(BIN)/python -m build -qq --wheel --no-isolation --outdir build .
+	@$(BIN)/python -m venv build/bare
+	@build/bare/bin/python $(PIP_PINNED) requirements/run.txt
+	@build/bare/bin/python -m pip install -qq --no-index --no-deps build/*.whl
+	@build/bare/bin/python -m pip check
+	@build/bare/bin/python -I -c "$$IMPORT_ALL" schema ingest projections audit
+	@cd build/bare && bin/simtrail --help >/dev/null
+	@echo "$$(ls build/*.whl): installed alone, every module imports, simtrail --help runs"
+
+# A module that a command imports late is not reached by --help.
+define IMPORT_ALL
+import importlib, pkgutil, sys
+for name in sys.argv[1:]:
+    for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
+        importlib.import_module(module.name)
+endef
+export IMPORT_ALL
+
+lock: ## pin the dependencies anew, with uv (ARGS=--upgrade for newer ones)
+	@$(LOCK) pyproject.toml --output-file requirements/run.txt $(ARGS)
+	@$(LOCK) pyproject.toml --group test --group check --constraint requirements/run.txt \
+		--output-file requirements/dev.txt $(ARGS)
+
+clean: ## remove what can be made again; never a data folder
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
+
+$(PINNED): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "simtrail needs Python 3.11 or newer; $(PYTHON) is $(or $(PYTHON_VERSION),not to be found)." \
+			"Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Setting up .venv with Python $(PYTHON_VERSION) from requirements/dev.txt"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python $(PIP_PINNED) requirements/dev.txt
+	@touch $@
+
+$(READY): $(PINNED) pyproject.toml
+	@$(BIN)/python -m pip install -qq --no-index --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""What people run and trust: the command line, settings, publishing."""

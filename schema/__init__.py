@@ -1,0 +1,1 @@
+"""What both sides of the log agree on: events, readings, identifiers, tables."""
