@@ -1,0 +1,61 @@
+"""Everything simtrail raises on purpose.
+
+    SimtrailError                   catch this one at an edge
+    ├── ConfigurationError          a setting, file or option can't be used as it is
+    ├── SourceError                 a source can't be added, changed or found
+    ├── LogError                    the log can't be opened, read or trusted
+    │   └── LogUnavailable          the log can't be written now; nothing was kept
+    ├── ReadModelError              the read model can't be opened or written
+    ├── SealError                   the seals can't be opened, written or trusted
+    │   ├── ForkError               the log is not the one that was sealed; nothing is signed
+    │   └── SignerUnavailable       no signature can be had now; what was to be signed is kept
+    └── ProofError                  a note, an anchor, a receipt or a proof can't be read or proves nothing
+        └── NotSealed               the event is recorded, but not sealed yet
+
+A message says what couldn't be done, why, with the values, and the remedy if
+there is one: it is shown to people as it is.
+"""
+
+
+class SimtrailError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(SimtrailError):
+    """A setting, file or option can't be used as it is."""
+
+
+class SourceError(SimtrailError):
+    """A source can't be added, changed or found."""
+
+
+class LogError(SimtrailError):
+    """The log can't be opened, read or trusted."""
+
+
+class LogUnavailable(LogError):
+    """The log can't be written now; nothing of the batch was kept."""
+
+
+class ReadModelError(SimtrailError):
+    """The read model can't be opened or written."""
+
+
+class SealError(SimtrailError):
+    """The seals can't be opened, written or trusted."""
+
+
+class ForkError(SealError):
+    """The log, or the seals, are not what was anchored: to sign would be to sign a second history."""
+
+
+class SignerUnavailable(SealError):
+    """No signature can be had now. What was to be signed is stored, and nothing else of its size ever will be."""
+
+
+class ProofError(SimtrailError):
+    """A note, an anchor, a receipt or a proof can't be read, or does not prove what it should."""
+
+
+class NotSealed(ProofError):
+    """The event is recorded, but not sealed yet: there is a proof of it in about a second."""

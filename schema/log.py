@@ -1,0 +1,252 @@
+"""The log: the `eventsourcing` library's recorder, made append-only.
+
+Every override of the library is in this module. Facts that bind it:
+
+- A stored topic is looked up in a closed registry, never resolved as an import.
+- The state is our envelope (`schema.event`), never the library's JSON, which
+  acts on ``_type_``/``_data_`` inside a payload.
+- ``synchronous=FULL`` is set here, not assumed: a commit returns after fsync.
+- One connection writes and checkpoints; all others open the file read-only
+  (SQLite before 3.51.3 can lose a WAL reset between checkpointing connections).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+from uuid import UUID
+
+from eventsourcing.application import Application
+from eventsourcing.persistence import InfrastructureFactory, Mapper, PersistenceError, StoredEvent, Transcoder
+from eventsourcing.sqlite import (
+    SQLiteApplicationRecorder,
+    SQLiteConnection,
+    SQLiteConnectionPool,
+    SQLiteFactory,
+)
+from eventsourcing.utils import Environment
+
+from schema import event as events
+from schema.errors import LogError, LogUnavailable
+from schema.event import TOPIC, Delivery, Event, WebhookReceived
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from eventsourcing.domain import DomainEventProtocol
+    from eventsourcing.utils import EnvType
+
+PAGE_EVENTS = 2_000
+"""Events a page at most: enough to make the page's own cost vanish."""
+
+PAGE_BYTES = 16 * 1024 * 1024
+"""Bytes of state a page at most: fifty ten-megabyte bills must not fill memory.
+One event larger than this is a page of its own."""
+
+LOCK_TIMEOUT_S = 5
+"""How long a statement waits for another writer before it is an error."""
+
+APPEND_ONLY = tuple(
+    f"""
+    CREATE TRIGGER IF NOT EXISTS stored_events_no_{verb.lower()} BEFORE {verb} ON stored_events{when}
+    BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event is never {past}'); END
+    """
+    for verb, when, past in (
+        ("UPDATE", "", "changed"),
+        ("DELETE", "", "removed"),
+        # -1 is what SQLite shows before it assigns a rowid itself: INSERT OR
+        # REPLACE at a chosen position would remove an event without a DELETE.
+        ("INSERT", " WHEN NEW.rowid <> -1", "put at a chosen position"),
+    )
+)
+
+
+class _NoTranscoder(Transcoder):
+    """Stands where the library asks for one; the mapper below needs none."""
+
+    def encode(self, obj: object) -> bytes:
+        raise NotImplementedError
+
+    def decode(self, data: bytes) -> object:
+        raise NotImplementedError
+
+
+class _EnvelopeMapper(Mapper[UUID]):
+    """Maps by a closed registry of topics; no string from the log names code."""
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
+        if not isinstance(domain_event, WebhookReceived):
+            msg = f"the log keeps {WebhookReceived.__name__} only, not {type(domain_event).__name__}"
+            raise LogError(msg)
+        return StoredEvent(
+            domain_event.originator_id,
+            domain_event.originator_version,
+            TOPIC,
+            events.encode(domain_event.delivery),
+        )
+
+    def to_domain_event(self, stored_event: StoredEvent) -> WebhookReceived:
+        if not isinstance(stored_event.originator_id, UUID):
+            msg = f"an originator of the log is a UUID, not {stored_event.originator_id!r}"
+            raise LogError(msg)
+        return WebhookReceived(
+            stored_event.originator_id,
+            stored_event.originator_version,
+            _delivery(stored_event.topic, stored_event.state),
+        )
+
+
+class _Pool(SQLiteConnectionPool):
+    """Connections whose durability is ours to set."""
+
+    def _create_connection(self) -> SQLiteConnection:
+        connection = super()._create_connection()
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
+        return connection
+
+
+class _Recorder(SQLiteApplicationRecorder):
+    """The library's tables and statements, with triggers, and pages bounded by bytes."""
+
+    select_page_statement = "SELECT rowid, topic, state FROM stored_events WHERE rowid > ? ORDER BY rowid LIMIT ?"
+
+    def construct_create_table_statements(self) -> list[str]:
+        return [*super().construct_create_table_statements(), *APPEND_ONLY]
+
+    def select_page(self, after: int, max_events: int, max_bytes: int) -> list[tuple[int, str, bytes]]:
+        page: list[tuple[int, str, bytes]] = []
+        size = 0
+        with self.datastore.transaction(commit=False) as wrapped:
+            cursor = wrapped.sqlite_cursor
+            # Plain tuples: the library's sqlite3.Row page reads a third as many a second.
+            cursor.row_factory = None
+            cursor.execute(self.select_page_statement, (after, max_events))
+            for row in cursor:
+                size += len(row[2])
+                if page and size > max_bytes:
+                    break
+                page.append(row)
+        return page
+
+    def data_version(self) -> int:
+        with self.datastore.get_connection(commit=False) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA data_version")
+            return int(cursor.fetchone()[0])
+
+
+class _Factory(SQLiteFactory):
+    application_recorder_class = _Recorder
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        pool = self.datastore.pool
+        # One connection each: data_version counts what *other* connections commit,
+        # and a second writing connection would be a second checkpointer.
+        self.datastore.pool = _Pool(db_name=pool.db_name, pool_size=1, max_overflow=0)
+        pool.close()
+
+
+class Log(Application[UUID]):
+    """The log of one installation, as one process sees it.
+
+    `open_to_append` and `open_to_read` make one; close it, or use it as a context
+    manager. Not for several threads at once.
+    """
+
+    name = "simtrail"
+
+    def __init__(self, uri: str, *, create: bool) -> None:
+        super().__init__({"SQLITE_DBNAME": uri, "CREATE_TABLE": "yes" if create else "no"})
+
+    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
+        """Called by the library: what we gave it, and nothing from the process's environment."""
+        return Environment(name, dict(env or {}))
+
+    def construct_factory(self, env: Environment) -> InfrastructureFactory:
+        """Called by the library: our recorder, whatever the environment asks for."""
+        return cast("InfrastructureFactory", _Factory(env))
+
+    def construct_mapper(self) -> Mapper[UUID]:
+        """Called by the library: our mapper, so no topic is ever resolved."""
+        return _EnvelopeMapper(_NoTranscoder())
+
+    @property
+    def _log_recorder(self) -> _Recorder:
+        if not isinstance(self.recorder, _Recorder):
+            raise TypeError(type(self.recorder))
+        return self.recorder
+
+    def append(self, batch: Sequence[WebhookReceived]) -> list[int]:
+        """Store the batch in one durable commit; the position of each, in order.
+
+        All of it is on disk when this returns. Raises `LogUnavailable`, with the
+        cause's own words, where that can't be said; then none of it counts.
+        """
+        try:
+            recordings = self.events.put(batch)
+        except (PersistenceError, sqlite3.Error, OSError) as error:
+            msg = f"{len(batch)} deliveries can't be appended: {error}"
+            raise LogUnavailable(msg) from error
+        return [recording.notification.id for recording in recordings]
+
+    def after(self, position: int, *, max_events: int = PAGE_EVENTS, max_bytes: int = PAGE_BYTES) -> list[Event]:
+        """The events that follow a position, in order, as many as fit a page."""
+        try:
+            page = self._log_recorder.select_page(position, max_events, max_bytes)
+        except (PersistenceError, sqlite3.Error) as error:
+            msg = f"the log can't be read after position {position}: {error}"
+            raise LogError(msg) from error
+        return [Event(at, _delivery(topic, state)) for at, topic, state in page]
+
+    def at(self, position: int) -> Event | None:
+        """The event at a position, if there is one."""
+        page = self.after(position - 1, max_events=1)
+        return page[0] if page and page[0].position == position else None
+
+    def head(self) -> int:
+        """The position of the last event; 0 for an empty log."""
+        try:
+            return self.recorder.max_notification_id() or 0
+        except (PersistenceError, sqlite3.Error) as error:
+            msg = f"the log's head can't be read: {error}"
+            raise LogError(msg) from error
+
+    def version(self) -> int:
+        """A number that differs whenever another connection has committed since."""
+        return self._log_recorder.data_version()
+
+
+def _delivery(topic: str, state: bytes) -> Delivery:
+    if topic != TOPIC:
+        msg = f"the log holds an event of topic {topic!r}, which this simtrail does not know: upgrade"
+        raise LogError(msg)
+    return events.decode(state)
+
+
+def open_to_append(path: Path) -> Log:
+    """The log at a path, made if it is not there. One process appends at a time.
+
+    Raises `LogUnavailable` where the file can't be opened, made or written.
+    """
+    try:
+        return Log(f"file:{quote(str(path.absolute()))}", create=True)
+    except (PersistenceError, sqlite3.Error, OSError) as error:
+        msg = f"the log {path} can't be opened for appending: {error}"
+        raise LogUnavailable(msg) from error
+
+
+def open_to_read(path: Path) -> Log:
+    """The log at a path, read-only. Raises `LogError` where there is none."""
+    if not path.exists():
+        msg = f"there is no log at {path}: `simtrail serve` or `simtrail receive` makes one"
+        raise LogError(msg)
+    try:
+        return Log(f"file:{quote(str(path.absolute()))}?mode=ro", create=False)
+    except (PersistenceError, sqlite3.Error, OSError) as error:
+        msg = f"the log {path} can't be opened for reading: {error}"
+        raise LogError(msg) from error

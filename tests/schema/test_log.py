@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from eventsourcing.persistence import StoredEvent
+
+from schema import log as logs
+from schema.errors import LogError, LogUnavailable
+from schema.event import Delivery, WebhookReceived, uuid7
+from schema.log import open_to_append, open_to_read
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+def event(n: int, body: bytes = b"{}") -> WebhookReceived:
+    """The n-th event; each n is another originator."""
+    delivery = Delivery("2026-03-02T09:00:00.000000Z", "main", "127.0.0.1", {}, body)
+    return WebhookReceived(uuid7(NOW, lambda size: n.to_bytes(size, "big")), 1, delivery)
+
+
+@pytest.fixture
+def log(tmp_path):
+    with open_to_append(tmp_path / "log.db") as opened:
+        yield opened
+        positions = [found.position for found in opened.after(0)]
+        assert positions == list(range(1, opened.head() + 1))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "log.db"
+
+
+def test_positions_count_from_one_in_the_order_of_appending(log):
+    """A batch gets consecutive positions, the next goes on from there."""
+    assert log.head() == 0
+    assert log.append([event(1), event(2)]) == [1, 2]
+    assert log.append([event(3)]) == [3]
+    assert log.head() == 3
+
+
+def test_what_is_read_is_what_was_appended(log, path):
+    """Bodies come back byte for byte, to any reader."""
+    bodies = [b"", b"\xff\x00", b'{"_type_": "uuid_hex", "_data_": "x"}', bytes(range(256)) * 50]
+    log.append([event(n, body) for n, body in enumerate(bodies)])
+    with open_to_read(path) as reader:
+        assert [found.delivery.body for found in reader.after(0)] == bodies
+        found = reader.at(2)
+        assert found is not None
+        assert (found.position, found.delivery.body) == (2, b"\xff\x00")
+        assert reader.at(99) is None
+
+
+def test_a_page_is_bounded_by_events_and_by_bytes(log):
+    """A page ends before it grows too large, but always has one event, however large."""
+    log.append([event(n, b"x" * 1000) for n in range(5)])
+    assert len(log.after(0, max_events=2)) == 2
+    assert len(log.after(0, max_bytes=2500)) == 2
+    assert [found.position for found in log.after(3, max_bytes=1)] == [4]
+
+
+def test_an_id_can_not_be_used_twice_and_spoils_its_batch(log):
+    """A batch is kept whole or not at all."""
+    log.append([event(1)])
+    with pytest.raises(LogUnavailable, match="2 deliveries can't be appended"):
+        log.append([event(2), event(1)])
+    assert log.head() == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE stored_events SET state = x'00'",
+        "DELETE FROM stored_events",
+        "DELETE FROM stored_events WHERE rowid = 1",
+        "INSERT OR REPLACE INTO stored_events (rowid, originator_id, state) VALUES (1, 'x', x'00')",
+    ],
+)
+def test_the_log_refuses_change_and_removal(log, path, statement):
+    """Not even another program with the file open can change an event by an ordinary statement."""
+    log.append([event(1)])
+    other = sqlite3.connect(path)
+    with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+        other.execute(statement)
+    other.close()
+    assert log.at(1).delivery.body == b"{}"
+
+
+def test_commits_are_fsynced(log):
+    """The library's default is not relied upon: FULL in write-ahead mode."""
+    with log.recorder.datastore.get_connection(commit=True) as connection:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous")
+        assert cursor.fetchone()[0] == 2
+        cursor.execute("PRAGMA journal_mode")
+        assert cursor.fetchone()[0] == "wal"
+
+
+def test_a_reader_can_not_write(log, path):
+    """Everyone but the one who appends opens the file read-only."""
+    log.append([event(1)])
+    with open_to_read(path) as reader, pytest.raises(LogUnavailable, match="readonly"):
+        reader.append([event(2)])
+
+
+def test_a_reader_needs_no_writer_beside_it(tmp_path):
+    """A log whose receiver was stopped, or killed, reads as it was left."""
+    with open_to_append(tmp_path / "log.db") as writer:
+        writer.append([event(1)])
+    with open_to_read(tmp_path / "log.db") as reader:
+        assert reader.head() == 1
+
+
+def test_the_version_tells_of_others_commits(log, path):
+    """A follower learns that there is something new without reading."""
+    with open_to_read(path) as reader:
+        before = reader.version()
+        assert reader.version() == before
+        log.append([event(1)])
+        assert reader.version() != before
+
+
+def test_a_topic_is_never_resolved(tmp_path):
+    """A topic that names code is an error, not an import."""
+    stored = StoredEvent(UUID(int=1), 1, "os:system", b"")
+    with open_to_append(tmp_path / "odd.db") as log:
+        log.recorder.insert_events([stored])
+        with pytest.raises(LogError, match="os:system"):
+            log.after(0)
+        with pytest.raises(LogError, match="os:system"):
+            log.mapper.to_domain_event(stored)
+
+
+def test_the_librarys_own_reading_gives_the_same_event(log):
+    """The event store and repository of the library work on our mapper."""
+    log.append([event(1, b"[1]")])
+    (found,) = log.events.get(event(1).originator_id)
+    assert found == event(1, b"[1]")
+
+
+def test_only_our_event_is_kept(log):
+    """The registry is closed in both directions."""
+    with pytest.raises(LogError, match="WebhookReceived only"):
+        log.mapper.to_stored_event(object())
+
+
+def test_a_missing_log_is_not_made_by_a_reader(tmp_path):
+    """The message says who makes one."""
+    with pytest.raises(LogError, match="simtrail serve"):
+        open_to_read(tmp_path / "log.db")
+    assert not (tmp_path / "log.db").exists()
+
+
+def test_a_log_that_can_not_be_opened_says_why(tmp_path):
+    """A folder that is not there, or a file that is no database."""
+    with pytest.raises(LogUnavailable, match="can't be opened for appending"):
+        open_to_append(tmp_path / "none" / "log.db")
+    (tmp_path / "log.db").write_bytes(b"no database" * 500)
+    with pytest.raises(LogUnavailable, match="not a database"):
+        open_to_append(tmp_path / "log.db")
+
+
+def test_the_librarys_environment_is_not_heard(tmp_path, monkeypatch):
+    """Variables that steer the library can't point the log elsewhere, compress it or resolve its topics."""
+    monkeypatch.setenv("PERSISTENCE_MODULE", "eventsourcing.popo")
+    monkeypatch.setenv("SQLITE_DBNAME", str(tmp_path / "elsewhere.db"))
+    monkeypatch.setenv("COMPRESSOR_TOPIC", "zlib")
+    monkeypatch.setenv("MAPPER_TOPIC", "eventsourcing.persistence:Mapper")
+    monkeypatch.setenv("APPLICATION_RECORDER_TOPIC", "os:system")
+    monkeypatch.setenv("IS_SNAPSHOTTING_ENABLED", "y")
+    with open_to_append(tmp_path / "log.db") as opened:
+        opened.append([event(1)])
+        assert type(opened.mapper) is logs._EnvelopeMapper
+        assert opened.snapshots is None
+    assert not (tmp_path / "elsewhere.db").exists()
