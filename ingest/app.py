@@ -1,0 +1,147 @@
+"""The application: its routes, and the one that webhooks come in by."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from ingest import problems
+from ingest.body import Place, Room
+from ingest.headers import harmless, kept, secret_of
+from ingest.limits import LARGE_BODY_BYTES, Limits
+from schema.errors import LogUnavailable
+from schema.event import Delivery, instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from ingest.sources import Sources
+    from ingest.writer import Writer
+
+
+class Webhooks:
+    """Takes deliveries.
+
+    An ASGI application of its own under Starlette's routing: a `Request` and a `Response`
+    for each delivery would halve the rate. ``not_json`` gives the reason why a body is not JSON, or None where it is.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        writer: Writer,
+        *,
+        clock: Callable[[], datetime],
+        not_json: Callable[[bytes], str | None],
+        limits: Limits,
+    ) -> None:
+        self._sources = sources
+        self._writer = writer
+        self._clock = clock
+        self._not_json = not_json
+        self._limits = limits
+        self._room = Room(limits)
+        # One thread: a large body is checked at the cost of many times its memory.
+        self._large = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-bodies")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one POST; called by Starlette's router."""
+        parameters = scope["path_params"]
+        secret = parameters["secret"] if "secret" in parameters else secret_of(scope["headers"])
+        if not self._sources.authenticate(parameters["source"], secret):
+            await problems.NO_SUCH_WEBHOOK(scope, receive, send)
+            return
+        headers = kept(scope["headers"])
+        if _declared(headers) > self._limits.body_bytes:
+            await problems.body_too_large(self._limits.body_bytes)(scope, receive, send)
+            return
+        with Place(self._room) as place:
+            body = await place.read(scope, receive)
+            if isinstance(body, bytes):
+                client = scope["client"]
+                remote = harmless(client[0]) if client else ""
+                delivery = Delivery(instant(self._clock()), parameters["source"], remote, headers, body)
+                await self._record(delivery, scope, receive, send)
+                return
+        if body is not None:
+            await body(scope, receive, send)
+
+    async def _record(self, delivery: Delivery, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            position, sha256, reason = await self._recorded(delivery)
+        except LogUnavailable:
+            await problems.LOG_UNAVAILABLE(scope, receive, send)
+            return
+        if reason is not None:
+            problem = problems.not_json(reason, position=position, received_at=delivery.received_at, sha256=sha256)
+            await problem(scope, receive, send)
+            return
+        answer = b'{"position": %d, "received_at": "%s", "sha256": "%s"}' % (
+            position,
+            delivery.received_at.encode(),
+            sha256.encode(),
+        )
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _recorded(self, delivery: Delivery) -> tuple[int, str, str | None]:
+        """Position, SHA-256, and why the body is not JSON; examined while the commit is under way."""
+        recorded = self._writer.record(delivery)
+        if len(delivery.body) <= LARGE_BODY_BYTES:
+            sha256, reason = self._examine(delivery.body)
+            return await recorded, sha256, reason
+        examined = asyncio.get_running_loop().run_in_executor(self._large, self._examine, delivery.body)
+        position = await recorded
+        return position, *await examined
+
+    def _examine(self, body: bytes) -> tuple[str, str | None]:
+        return hashlib.sha256(body).hexdigest(), self._not_json(body)
+
+
+def create_app(
+    sources: Sources,
+    writer: Writer,
+    *,
+    clock: Callable[[], datetime],
+    not_json: Callable[[bytes], str | None],
+    limits: Limits | None = None,
+) -> Starlette:
+    """The receiver's application. The writer must be running while it answers."""
+    webhooks = Webhooks(sources, writer, clock=clock, not_json=not_json, limits=limits or Limits())
+    app = Starlette(
+        routes=[
+            Route("/webhooks/{source}/{secret}", webhooks, methods=["POST"]),
+            Route("/webhooks/{source}", webhooks, methods=["POST"]),
+            Route("/livez", livez),
+        ],
+        exception_handlers={
+            HTTPException: problems.of_exception,
+            Exception: problems.of_exception,
+        },
+    )
+    # A redirect to the same path without its slash would repeat the secret in a header.
+    app.router.redirect_slashes = False
+    return app
+
+
+async def livez(_request: Request) -> PlainTextResponse:
+    """The process answers; whether it can also record is another question."""
+    return PlainTextResponse("alive\n")
+
+
+def _declared(headers: dict[str, str]) -> int:
+    """The Content-Length, only to refuse early: what counts is what comes."""
+    length = headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else 0

@@ -1,0 +1,91 @@
+"""What the receiver takes, holds and waits for: every bound, with its unit and reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schema.errors import ConfigurationError
+
+MIB = 1024 * 1024
+
+BODY_BYTES = 32 * MIB
+"""One body at most, unless configured: a bill of 20 MB of PDF is 27 MB in base64."""
+
+BODY_BYTES_AT_MOST = 512 * MIB
+"""What a body may be configured to at most: SQLite refuses a value of 1,000,000,000
+bytes, and a body is held about four times over while it is being stored."""
+
+HELD_DELIVERIES = 10_000
+"""Deliveries in memory, from the first byte read to the answer: under a second's work
+of the writer. A sender that is told to wait beyond that is better off than one that
+waits unknowing."""
+
+HELD_BYTES = 256 * MIB
+"""Bytes of body in memory, read or waiting: eight of the largest at once."""
+
+GROUP_DELIVERIES = 1_000
+"""Deliveries that share one commit at most: beyond this the fsync's share of the cost
+has vanished, and a larger group would only make its first delivery wait longer."""
+
+GROUP_BYTES = 8 * MIB
+"""A group takes no further delivery once it holds this much: some 40 ms of writing,
+which everyone behind it waits for. One larger body is a group of its own, or its last."""
+
+LARGE_BODY_BYTES = 128 * 1024
+"""Above this a body is hashed and checked in a thread of its own: below, that takes
+less than a millisecond of the event loop, and a hand-over costs about as much."""
+
+HEADER_CHARS = 512
+"""What is kept of a header's value at most, in characters: no allowed header needs
+more, and headers are the one thing of an event that no other limit bounds."""
+
+LINGER_BYTES = 2 * BODY_BYTES
+"""How much of an unwanted body is read and dropped after its refusal. A socket closed on
+unread bytes is reset, and a reset can overtake the answer: a sender somewhat over
+the limit gets to read its 413, one that sends ten gigabytes is cut off."""
+
+LINGER_S = 5
+"""For how many seconds it is read at most."""
+
+BUSY_RETRY_S = 1
+"""Retry-After where too much waits: by then the writer has caught up, or is broken."""
+
+UNAVAILABLE_RETRY_S = 30
+"""Retry-After where the log can't be written: a person or a supervisor has to act."""
+
+KEEP_ALIVE_S = 75
+"""An idle connection is kept this long: longer than the 60 s after which common proxies
+drop it, since a POST sent on a connection that we close that moment is lost."""
+
+STOP_S = 10
+"""For how many seconds a stopping receiver waits for the requests it has begun."""
+
+SECRET_BYTES = 24
+"""A secret's randomness: 192 bits, 32 characters in a URL. 128 would do."""
+
+SECRETS = 8
+"""Secrets that one source may have at a time. A rotation needs two; each further one is
+a comparison in every request, for every source."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits that an installation may set; the others are constants of this module."""
+
+    body_bytes: int = BODY_BYTES
+    held_deliveries: int = HELD_DELIVERIES
+    held_bytes: int = HELD_BYTES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.body_bytes <= BODY_BYTES_AT_MOST:
+            msg = f"the limit of a body must be from 1 to {BODY_BYTES_AT_MOST} bytes, not {self.body_bytes}"
+            raise ConfigurationError(msg)
+        if self.held_bytes < self.body_bytes:
+            msg = (
+                f"{self.held_bytes} bytes for all bodies in memory are fewer than the {self.body_bytes} "
+                "that one body may have: raise the first or lower the second"
+            )
+            raise ConfigurationError(msg)
+        if self.held_deliveries < 1:
+            msg = f"at least 1 delivery must fit into memory, not {self.held_deliveries}"
+            raise ConfigurationError(msg)

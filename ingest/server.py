@@ -1,0 +1,146 @@
+"""The receiver's process: socket, log, writer and uvicorn, begun and ended in order."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+
+from ingest import loglines
+from ingest.app import create_app
+from ingest.limits import KEEP_ALIVE_S, STOP_S, Limits
+from ingest.protocol import HttpProtocol
+from ingest.sources import Sources
+from ingest.writer import Writer
+from schema.body import not_json
+from schema.errors import ConfigurationError
+from schema.log import open_to_append
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+    from types import FrameType
+
+    from starlette.types import ASGIApp
+
+HOST = "127.0.0.1"
+PORT = 8080
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_lines = structlog.get_logger("simtrail.server")
+
+
+def serve(  # noqa: PLR0913 - the ends of a process, each by its name
+    *,
+    log_path: Path,
+    sources_path: Path,
+    clock: Callable[[], datetime],
+    entropy: Callable[[int], bytes],
+    ready: Callable[[str], None],
+    host: str = HOST,
+    port: int = PORT,
+    forwarded_allow_ips: str | None = None,
+    limits: Limits | None = None,
+) -> int:
+    """Receive until SIGINT or SIGTERM; the exit code: 0, or 1 if the writer had to stop.
+
+    Call it in the main thread. ``ready`` is given the URL, without a path, once
+    requests are answered; port 0 takes a free one. ``forwarded_allow_ips`` are the proxies, as
+    uvicorn has them, whose word on the sender's address is taken; none by default.
+
+    Raises `ConfigurationError` where the address can't be listened on or the
+    sources can't be read, `LogUnavailable` where the log can't be opened.
+    """
+    loglines.configure()
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listener(host, port))
+        sources = Sources(sources_path)
+        log = stack.enter_context(open_to_append(log_path))
+        writer = stack.enter_context(Writer(log.append, clock=clock, entropy=entropy))
+        app = create_app(sources, writer, clock=clock, not_json=not_json, limits=limits)
+
+        def listening() -> None:
+            _lines.info("receiving", url=_url(listener), log=str(log_path))
+            ready(_url(listener))
+
+        server = Server(configuration(app, forwarded_allow_ips), listening)
+        with _stopped_by_signals(server):
+            server.run(sockets=[listener])
+    _lines.info("stopped", reason=writer.failure)
+    return 0 if writer.failure is None else 1
+
+
+def configuration(app: ASGIApp, forwarded_allow_ips: str | None = None) -> uvicorn.Config:
+    """How uvicorn is run: fast, and silent about URLs, since they hold secrets."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=HttpProtocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        # Ours (see `loglines`). The level is set, since at "trace" uvicorn logs each request's path.
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # Never from the environment: who may speak for a sender is a setting of ours.
+        proxy_headers=forwarded_allow_ips is not None,
+        forwarded_allow_ips=forwarded_allow_ips or "",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn."""
+        await super().startup(sockets)
+        self._ready()
+
+
+@contextmanager
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Signals stop the server, and nothing else.
+
+    uvicorn handles them while it runs, and then raises them once more for whoever
+    handled them before: by default that would end the process before the writer.
+    """
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    earlier = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        msg = (
+            f"the receiver can't listen on {host} port {port}: {error}; take another host or port, or end what uses it"
+        )
+        raise ConfigurationError(msg) from error
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from ingest import writer as module
+from ingest.writer import PASSING, Writer, is_passing
+from schema.errors import LogError, LogUnavailable
+from schema.event import Delivery, instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.ingest.conftest import Receiver
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def delivery(body: bytes = b"{}") -> Delivery:
+    return Delivery(instant(NOW), "main", "127.0.0.1", {}, body)
+
+
+async def recorded(writer: Writer, bodies: Sequence[bytes]) -> list[int | BaseException]:
+    """Record all at once; each one's position or error."""
+
+    async def record(body: bytes) -> int:
+        return await writer.record(delivery(body))
+
+    async with asyncio.timeout(20):
+        return await asyncio.gather(*map(record, bodies), return_exceptions=True)
+
+
+def sqlite_error(name: str, kind: type[sqlite3.Error] = sqlite3.OperationalError) -> LogUnavailable:
+    """An append's error as the log raises it, caused by SQLite's of that name."""
+    cause = kind(name)
+    cause.sqlite_errorcode = getattr(sqlite3, name)
+    library = RuntimeError("the library's own")
+    library.__cause__ = cause
+    error = LogUnavailable(f"1 deliveries can't be appended: {name}")
+    error.__cause__ = library
+    return error
+
+
+def test_all_that_wait_share_a_commit_and_a_wake_up(receiver: Receiver):
+    """Fifty deliveries that come while the disk is busy cost one commit, and one call to the loop."""
+    wake_ups = 0
+
+    async def fifty() -> list[int | BaseException]:
+        loop = asyncio.get_running_loop()
+        call = loop.call_soon_threadsafe
+
+        def counted(callback: Callable[..., object], *args: object) -> asyncio.Handle:
+            nonlocal wake_ups
+            wake_ups += 1
+            return call(callback, *args)
+
+        loop.call_soon_threadsafe = counted  # type: ignore[assignment,method-assign]
+        receiver.tape.open.clear()
+        waiting = asyncio.ensure_future(recorded(receiver.writer, [b"%d" % n for n in range(50)]))
+        await receiver.until_waiting(50)
+        receiver.tape.open.set()
+        return await waiting
+
+    positions = asyncio.run(fifty())
+    assert positions == list(range(1, 51))
+    assert [event.delivery.body for event in receiver.events()] == [b"%d" % n for n in range(50)]
+    assert len(receiver.tape.sizes) <= 2
+    assert wake_ups == len(receiver.tape.sizes)
+
+
+@pytest.mark.parametrize(("name", "bound"), [("GROUP_DELIVERIES", 10), ("GROUP_BYTES", 100)])
+def test_a_group_is_bounded(receiver: Receiver, monkeypatch: pytest.MonkeyPatch, name: str, bound: int):
+    """A commit takes so many deliveries, or so many bytes, and leaves the rest to the next."""
+    monkeypatch.setattr(module, name, bound)
+
+    async def many() -> None:
+        receiver.tape.open.clear()
+        waiting = asyncio.ensure_future(recorded(receiver.writer, [b"x" * 10] * 36))
+        await receiver.until_waiting(36)
+        receiver.tape.open.set()
+        assert await waiting == list(range(1, 37))
+
+    asyncio.run(many())
+    assert max(receiver.tape.sizes) == 10
+
+
+def test_a_group_takes_one_body_larger_than_its_bound(receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
+    """A bound on bytes never keeps out what the receiver has let in."""
+    monkeypatch.setattr(module, "GROUP_BYTES", 5)
+    assert asyncio.run(recorded(receiver.writer, [b"x" * 50])) == [1]
+
+
+def test_keys_follow_the_order_of_positions(receiver: Receiver):
+    """Ids carry the time of their commit, so the log's index grows at its end."""
+    for _ in range(3):
+        asyncio.run(recorded(receiver.writer, [b"1"]))
+    with closing(sqlite3.connect(receiver.folder / "log.db")) as connection:
+        ids = [row[0] for row in connection.execute("SELECT originator_id FROM stored_events ORDER BY rowid")]
+    assert ids == sorted(ids)
+
+
+def test_stopping_commits_and_answers_what_waits(receiver: Receiver):
+    """What was taken in before the stop is recorded; what comes after it is refused."""
+
+    async def stop_with_ten_waiting() -> list[int | BaseException]:
+        receiver.tape.open.clear()
+        waiting = asyncio.ensure_future(recorded(receiver.writer, [b"x"] * 10))
+        await receiver.until_waiting(10)
+        stopping = asyncio.get_running_loop().run_in_executor(None, receiver.writer.__exit__, None, None, None)
+        async with asyncio.timeout(20):
+            while not receiver.writer._closed:  # noqa: ASYNC110 - in another thread
+                await asyncio.sleep(0)
+        with pytest.raises(LogUnavailable, match="stopping"):
+            receiver.writer.record(delivery())
+        receiver.tape.open.set()
+        await stopping
+        return await waiting
+
+    assert asyncio.run(stop_with_ten_waiting()) == list(range(1, 11))
+
+
+def test_a_delivery_whose_request_was_given_up_is_recorded_all_the_same(receiver: Receiver):
+    """A request that is cancelled disturbs nobody else's."""
+
+    async def give_up() -> list[int | BaseException]:
+        receiver.tape.open.clear()
+        first = receiver.writer.record(delivery(b"first"))
+        others = asyncio.ensure_future(recorded(receiver.writer, [b"second", b"third"]))
+        await receiver.until_waiting(3)
+        first.cancel()
+        receiver.tape.open.set()
+        return await others
+
+    assert asyncio.run(give_up()) == [2, 3]
+    assert [event.delivery.body for event in receiver.events()] == [b"first", b"second", b"third"]
+
+
+@pytest.mark.parametrize("fault", [None, LogUnavailable("no")])
+def test_a_loop_that_has_ended_keeps_the_writer_from_nothing(receiver: Receiver, fault: Exception | None):
+    """What waits when the server is gone is recorded, or not, and nobody is there to be told."""
+
+    async def leave() -> None:
+        receiver.tape.open.clear()
+        receiver.writer.record(delivery(b"left"))
+
+    asyncio.run(leave())
+    receiver.tape.fault = fault
+    receiver.tape.open.set()
+    with capture_logs():
+        receiver.writer.__exit__(None, None, None)
+    assert [event.delivery.body for event in receiver.events()] == ([] if fault else [b"left"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        sqlite_error("SQLITE_IOERR_FSYNC"),
+        sqlite_error("SQLITE_IOERR_WRITE"),
+        sqlite_error("SQLITE_CORRUPT", sqlite3.DatabaseError),
+        sqlite_error("SQLITE_READONLY_DBMOVED"),
+        sqlite_error("SQLITE_ERROR"),
+        LogUnavailable("of unknown cause"),
+        LogError("not even this"),
+        MemoryError(),
+        ZeroDivisionError("a defect"),
+    ],
+    ids=str,
+)
+def test_after_a_failure_of_unknown_depth_the_writer_never_appends_again(receiver: Receiver, fault: Exception):
+    """A failed fsync, or anything not known to be harmless: every delivery is refused until a restart."""
+    asyncio.run(recorded(receiver.writer, [b"before"]))
+    receiver.tape.fault = fault
+    with capture_logs() as lines:
+        errors = asyncio.run(recorded(receiver.writer, [b"during", b"during"]))
+        receiver.tape.fault = None
+        appends = len(receiver.tape.sizes)
+        errors += asyncio.run(recorded(receiver.writer, [b"after"]))
+    assert [type(error) for error in errors] == [LogUnavailable] * 3
+    assert "must be started again" in str(errors[-1])
+    assert receiver.writer.failure is not None
+    assert len(receiver.tape.sizes) == appends
+    assert [line["log_level"] for line in lines] == ["error"]
+    assert [event.delivery.body for event in receiver.events()] == [b"before"]
+
+
+def test_an_append_that_does_not_account_for_everyone_is_a_failure():
+    """Nobody is told a position that the log did not give."""
+    with Writer(lambda _: [], clock=lambda: NOW, entropy=bytes) as writer:
+        errors = asyncio.run(recorded(writer, [b"x"]))
+    assert "1 deliveries were given 0 positions" in str(errors[0])
+    assert writer.failure is not None
+
+
+def locked(receiver: Receiver) -> Callable[[], object]:
+    """Another process is writing to the log."""
+    other = sqlite3.connect(receiver.folder / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other.close
+
+
+def full(receiver: Receiver) -> Callable[[], object]:
+    """The log may not grow by another page."""
+    pragma(receiver, "max_page_count=1")
+    return lambda: pragma(receiver, "max_page_count=1000000")
+
+
+def read_only(receiver: Receiver) -> Callable[[], object]:
+    """The log may be read, not written."""
+    pragma(receiver, "query_only=ON")
+    return lambda: pragma(receiver, "query_only=OFF")
+
+
+def pragma(receiver: Receiver, setting: str) -> None:
+    with receiver.tape.log._log_recorder.datastore.get_connection(commit=False) as connection:
+        connection.cursor().execute(f"PRAGMA {setting}")
+
+
+@pytest.mark.parametrize("cause", [locked, full, read_only])
+def test_a_fault_that_leaves_nothing_behind_passes(
+    receiver: Receiver, cause: Callable[[Receiver], Callable[[], object]]
+):
+    """Locked, full or read-only: what comes meanwhile is refused, and recorded again once the cause is gone."""
+    pragma(receiver, "busy_timeout=0")
+    asyncio.run(recorded(receiver.writer, [b"before"]))
+    end = cause(receiver)
+    body = b"x" * 100_000
+    with capture_logs() as lines:
+        errors = asyncio.run(recorded(receiver.writer, [body] * 3))
+    assert [type(error) for error in errors] == [LogUnavailable] * 3
+    assert {line["event"] for line in lines} == {"deliveries refused"}
+    assert receiver.writer.failure is None
+    end()
+    assert asyncio.run(recorded(receiver.writer, [b"after"])) == [2]
+    assert [event.delivery.body for event in receiver.events()] == [b"before", b"after"]
+
+
+def test_only_causes_known_to_be_harmless_pass():
+    """The list is short, and each extended code of an I/O error is outside it."""
+    passing = {name for name in dir(sqlite3) if name.startswith("SQLITE_") and is_passing(sqlite_error(name))}
+    codes = {getattr(sqlite3, name) for name in passing}
+    assert codes == PASSING
+    assert {"SQLITE_BUSY", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN"} < passing
+    assert not [name for name in passing if "IOERR" in name or "CORRUPT" in name]
