@@ -1,0 +1,61 @@
+"""The accounts: one row for each source, and one for each change of its state.
+
+An account is ``good``; ``unpaid`` while a bill has had an unpaid notice and is not
+paid; ``restricted`` from ``unpaid_bill_6``. It stays restricted until there is
+evidence that it is not: a SIM card of it reported active.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from projections.rows import Row
+
+if TYPE_CHECKING:
+    from projections.context import Context
+
+
+class Account(Row):
+    """A row of ``accounts``."""
+
+    source: str
+    state: str = "good"
+    state_since: str = ""
+    bill: str | None = None
+    open_bills: int = 0
+    open_kopecks: int = 0
+    unpaid_bills: int = 0
+    first_seen_at: str = ""
+    last_seen_at: str = ""
+    position: int = 0
+
+
+def opened(context: Context) -> Account:
+    """The row of the event's source, made with its first delivery."""
+    row = context.model.accounts.get(context.source)
+    if row is None:
+        row = Account(context.source, state_since=context.at, first_seen_at=context.at)
+    row.last_seen_at = context.at
+    row.position = context.position
+    context.model.accounts.put(row)
+    return row
+
+
+def settle(context: Context, row: Account) -> None:
+    """Bring the account's state up to what the event told, and note a change of it."""
+    unpaid = "unpaid" if row.unpaid_bills else "good"
+    if context.restricting:
+        state, reason, bill, sim = "restricted", "unpaid_bill_6", context.restricting_bill, None
+    elif row.state == "restricted" and context.active_seen is None:
+        return
+    elif row.state == "restricted":
+        state, reason, bill, sim = unpaid, "a SIM card is active", None, context.active_seen
+    else:
+        bill = context.unpaid_bill if unpaid == "unpaid" else None
+        state, reason, sim = unpaid, "unpaid notice" if unpaid == "unpaid" else "bills paid", None
+    if state == row.state:
+        return
+    context.model.account_events.rows.append(
+        (context.position, row.source, context.at, state, row.state, reason, bill, sim),
+    )
+    row.state, row.state_since, row.bill = state, context.at, bill

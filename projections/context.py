@@ -1,0 +1,38 @@
+"""What is true of one event while it is folded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from projections.read_model import ReadModel
+
+Effect = Literal["applied", "late", "repeat"]
+"""What an event did to the state: it was applied; it came behind a newer step, and
+filled in only what was not known; or it repeated another, and changed nothing."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One event's surroundings, and what its parts tell each other.
+
+    ``repeat`` is the position of the delivery that this one repeats. The last four
+    are evidence about the account, gathered from the event's items.
+    """
+
+    model: ReadModel
+    position: int
+    at: str
+    source: str
+    repeat: int | None
+    effect: Effect
+    operation: Callable[[str | None], str | None]
+    time_zone: str
+    working_days: Mapping[str, bool]
+    restricting: bool = False
+    restricting_bill: str | None = None
+    unpaid_bill: str | None = None
+    active_seen: str | None = None

@@ -1,0 +1,109 @@
+"""The deliveries: one row for each event, understood or not."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from schema.event import instant
+from schema.readings import JobCallback, Notification, Unreadable, Unrecognised
+
+if TYPE_CHECKING:
+    from projections.context import Context
+    from projections.read_model import ReadModel
+    from schema.event import Delivery, Event
+    from schema.readings import Reading
+
+KIND = {
+    JobCallback: "job_callback",
+    Notification: "notification",
+    Unrecognised: "unrecognised",
+    Unreadable: "unreadable",
+}
+
+SUMMARY_CHARACTERS = 200
+"""A summary is one line of a table; what is longer is on the delivery's own page."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def digest(delivery: Delivery) -> str:
+    """The sha256 of the body as received, in lower-case hex."""
+    return hashlib.sha256(delivery.body).hexdigest()
+
+
+def repeat_of(model: ReadModel, delivery: Delivery, sha256: str, window_s: int) -> int | None:
+    """The first delivery that this one repeats: same source, same body, within the window.
+
+    The window is counted from that first one, so a body that keeps coming is a new
+    fact once in each window and can't be hidden by its own repeats.
+    """
+    first = model.first_delivery(delivery.source, sha256)
+    if first is None:
+        return None
+    position, received_at = first
+    until = instant(datetime.fromisoformat(received_at) + timedelta(seconds=window_s))
+    return position if delivery.received_at <= until else None
+
+
+def record(context: Context, event: Event, reading: Reading, sha256: str, job: str | None) -> None:
+    """Add the event's row."""
+    model, repeat, delivery = context.model, context.repeat, event.delivery
+    kind = KIND[type(reading)]
+    if repeat is None:
+        model.note_first(delivery.source, sha256, event.position, delivery.received_at)
+    model.deliveries.rows.append(
+        (
+            event.position,
+            delivery.received_at,
+            delivery.source,
+            kind,
+            None if isinstance(reading, JobCallback | Unreadable) else reading.type,
+            reading.queue if isinstance(reading, JobCallback) else None,
+            summary(reading)[:SUMMARY_CHARACTERS],
+            kind if isinstance(reading, Unrecognised | Unreadable) else "read",
+            "[]" if isinstance(reading, Unreadable) or not reading.anomalies else _encode(reading.anomalies).decode(),
+            repeat,
+            job,
+            _items(reading),
+            len(reading.files) if isinstance(reading, Notification | Unrecognised) else 0,
+            len(delivery.body),
+            sha256,
+            delivery.remote,
+            _encode(delivery.headers).decode(),
+            reading.body,
+        ),
+    )
+
+
+def summary(reading: Reading) -> str:
+    """A reading in one line."""
+    match reading:
+        case JobCallback():
+            done = f"{_shown(reading.process)} of {_shown(reading.count)}"
+            return f"{reading.queue or 'job'} {reading.qid}: {done}{' done' if reading.complete else ''}"
+        case Notification(bills=bills) if bills:
+            return f"{reading.type}: " + ", ".join(bill.number or bill.bill_id or "unidentified" for bill in bills)
+        case Notification():
+            return f"{reading.type}: {len(reading.sims)} SIM card{'' if len(reading.sims) == 1 else 's'}"
+        case Unrecognised():
+            return "not recognised" if reading.type is None else f"not recognised: type {reading.type}"
+        case Unreadable():
+            return f"not readable: {reading.reason}"
+
+
+def _shown(number: int | None) -> str:
+    return "?" if number is None else str(number)
+
+
+def _items(reading: Reading) -> int:
+    match reading:
+        case JobCallback():
+            return len(reading.sims)
+        case Notification():
+            return len(reading.sims) + len(reading.bills)
+        case _:
+            return 0

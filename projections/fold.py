@@ -1,0 +1,62 @@
+"""Folding: one event and its reading become rows.
+
+A projection is a function of the log: what is written depends on the events and
+the configuration alone, in order; never on the clock, on batches or on crashes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from projections import accounts, bills, deliveries, files, jobs, sims
+from projections.context import Context
+from projections.sims import Touch
+from schema.readings import JobCallback, Notification, Unrecognised
+
+if TYPE_CHECKING:
+    from projections.read_model import ReadModel
+    from schema.event import Event
+    from schema.readings import Reading
+
+
+def fold(model: ReadModel, event: Event, reading: Reading) -> None:
+    """Bring the read model, in memory, from before the event to after it."""
+    delivery = event.delivery
+    configuration = model.configuration
+    sha256 = deliveries.digest(delivery)
+    repeat = deliveries.repeat_of(model, delivery, sha256, configuration.redelivery_window_s)
+    context = Context(
+        model,
+        event.position,
+        delivery.received_at,
+        delivery.source,
+        repeat,
+        "applied" if repeat is None else "repeat",
+        model.operation,
+        configuration.time_zone,
+        configuration.working_days,
+    )
+    account = accounts.opened(context)
+    job = None
+    if isinstance(reading, JobCallback):
+        job = jobs.fold(context, reading)
+    elif isinstance(reading, Notification):
+        _notification(context, reading, account)
+    elif isinstance(reading, Unrecognised):
+        files.keep(context, reading.files)
+    deliveries.record(context, event, reading, sha256, job)
+    if repeat is None:
+        accounts.settle(context, account)
+
+
+def _notification(context: Context, reading: Notification, account: accounts.Account) -> None:
+    files.keep(context, reading.files)
+    if reading.type == "msu_lock" or reading.type == "package_empty":  # noqa: PLR1714 - narrows the type
+        for item, card in enumerate(reading.sims):
+            sims.touch(context, item, card, Touch(reading.type))
+        return
+    if reading.type == "unpaid_bill_6" and context.repeat is None:
+        # The notice restricts the account even where it names no bill that can be read.
+        context.restricting = not reading.bills
+    for item, bill in enumerate(reading.bills):
+        bills.notice(context, item, bill, reading.type, account)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+
+from projections import read_model
+from projections.follower import apply, follow
+from schema.configuration import Configuration
+from schema.decode import Decoder
+from schema.errors import LogError, ReadModelError
+from schema.log import open_to_read
+
+BODY = {"type": "package_empty", "items": [{"iccid": "8970100000000000013"}]}
+
+
+def test_following_ends_where_the_log_ends(world):
+    """Once means: until there is nothing more to read."""
+    for _ in range(3):
+        world.send(BODY)
+    reached = follow(world.log, world.audit, world.configuration, stop=threading.Event(), once=True)
+    assert reached == 3 == read_model.tracked(world.audit)
+
+
+def test_a_follower_wakes_for_what_comes_later(world):
+    """An event appended while the follower waits is projected without being asked for."""
+    stop, seen = threading.Event(), threading.Event()
+
+    def progress(position: int, head: int) -> None:
+        assert position <= head
+        if position == 2:
+            seen.set()
+
+    world.send(BODY)
+    follower = threading.Thread(
+        target=follow,
+        args=(world.log, world.audit, world.configuration),
+        kwargs={"stop": stop, "on_progress": progress},
+    )
+    follower.start()
+    try:
+        world.send({"type": "msu_lock", "items": []})
+        assert seen.wait(10)
+    finally:
+        stop.set()
+        follower.join(10)
+    assert not follower.is_alive()
+
+
+def test_a_follower_waits_for_a_log_that_is_not_there_yet(tmp_path):
+    """Started before the receiver, it waits, and can be stopped while it does."""
+    stop = threading.Event()
+    stop.set()
+    assert follow(tmp_path / "log.db", tmp_path / "audit.db", Configuration(), stop=stop) == 0
+
+
+def test_once_needs_a_log(tmp_path):
+    """Without a log there is nothing to project once."""
+    with pytest.raises(LogError, match="there is no log"):
+        follow(tmp_path / "log.db", tmp_path / "audit.db", Configuration(), stop=threading.Event(), once=True)
+
+
+def test_two_followers_never_apply_an_event_twice(world, tables_of):
+    """Each checks, in its own transaction, the position that its page goes on from."""
+    for n in range(4):
+        world.send({"type": "msu_lock", "items": [{"msisdn": f"7900000000{n}"}]})
+    expected = tables_of(world.fold_into(world.folder / "alone.db", []))
+    one = read_model.open_to_write(world.audit, world.configuration)
+    two = read_model.open_to_write(world.audit, world.configuration)
+    with open_to_read(world.log) as log:
+        page = log.after(0)
+        assert apply(one, Decoder(world.configuration), page[:2], since=0) == 2
+        assert apply(two, Decoder(world.configuration), page[:3], since=0) == 3
+        assert apply(one, Decoder(world.configuration), page[1:], since=1) == 4
+    one.close()
+    two.close()
+    assert tables_of(world.audit) == expected
+
+
+def test_a_page_that_would_leave_a_gap_is_not_applied(world):
+    """A read model put back under the follower's feet, by a swap, tells it where to go on from."""
+    for _ in range(3):
+        world.send(BODY)
+    model = read_model.open_to_write(world.audit, world.configuration)
+    with open_to_read(world.log) as log:
+        assert apply(model, Decoder(world.configuration), log.after(1), since=1) == 0
+    model.close()
+    assert read_model.tracked(world.audit) == 0
+
+
+def test_a_read_model_past_the_logs_head_is_refused(world):
+    """A log that was put back to an older copy is noticed, not followed."""
+    world.send(BODY)
+    world.project()
+    connection = sqlite3.connect(world.audit)
+    connection.execute("UPDATE tracking SET position = 7")
+    connection.commit()
+    with pytest.raises(ReadModelError, match="past the log's head 1"):
+        world.project()
+    connection.execute("UPDATE tracking SET position = 1")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("column", ["model_version", "configuration"])
+def test_a_read_model_of_another_making_is_refused(world, column):
+    """Another version or configuration is part of the answer: going on would mix two."""
+    world.send(BODY)
+    world.project()
+    connection = sqlite3.connect(world.audit)
+    connection.execute(f"UPDATE tracking SET {column} = '999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(ReadModelError, match="made from the log"):
+        world.project()
+
+
+def test_a_file_that_is_no_database_is_refused(world):
+    """The message names the file."""
+    world.audit.write_bytes(b"not a database, but long enough to be taken for one" * 20)
+    with pytest.raises(ReadModelError, match=r"audit\.db"):
+        world.project()
+    world.audit.unlink()
+
+
+def test_nothing_is_tracked_where_nothing_is(tmp_path):
+    """A missing read model stands for no position."""
+    assert read_model.tracked(tmp_path / "audit.db") is None
