@@ -1,0 +1,292 @@
+"""The command `simtrail`: what people type, and what they are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import shlex
+import signal
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from audit import append as capture
+from audit import folder as folders
+from audit import options, services
+from audit import publish as publishing
+from audit.services import Address
+from audit.simulate import simulate
+from audit.sources import sources, webhook_url
+from audit.status import status as status_of
+from audit.supervisor import STOP_SIGNALS, end_with_supervisor, supervise
+from ingest import sources as registry
+from schema import configuration
+from schema.errors import SimtrailError, SourceError
+from schema.log import open_to_append
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from audit.append import Form
+
+FIRST_SOURCE = "main"
+
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path)
+
+_now = partial(datetime.now, UTC)
+
+CUT_SHORT = 128
+"""A command that a signal cuts short exits with this plus the signal's number, as shells have it."""
+
+
+class Commands(click.Group):
+    """A group that lists its commands in the order they are written in, and tells errors in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Called by click."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Called by click."""
+        try:
+            return super().invoke(ctx)
+        except SimtrailError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            ctx.exit(CUT_SHORT + signal.SIGINT)
+
+
+@click.group(
+    "simtrail",
+    cls=Commands,
+    context_settings={
+        "auto_envvar_prefix": "SIMTRAIL",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    epilog="""\b
+Exit codes:
+  0    done, or stopped as asked
+  1    it couldn't be done; one line on standard error says why
+  2    wrong usage
+  130  cut short by Ctrl-C
+""",
+)
+@click.version_option(package_name="simtrail", message="%(prog)s %(version)s", allow_from_autoenv=False)
+def main() -> None:
+    """An audit store for the webhooks of a SIM-card platform.
+
+    Every webhook is recorded before it is answered, and Datasette shows what they
+    say. To begin: simtrail serve
+    """
+
+
+@main.command()
+@options.data
+@options.receiver
+@options.publisher("publish-")
+@options.base_url
+def serve(  # noqa: PLR0913 - one for each option
+    *,
+    data: Path,
+    host: str,
+    port: int,
+    publish_host: str,
+    publish_port: int,
+    base_url: str | None,
+) -> None:
+    """Run the receiver, the projector and Datasette.
+
+    Makes the data folder and a first source, main, where there are none. Prints the
+    webhook URL and Datasette's once both answer. Ctrl-C or SIGTERM stops all three,
+    with exit code 0; if one of them ends by itself, the others are stopped, with 1.
+    Port 0 takes a free one.
+    """
+    folder = folders.create(data)
+    configuration.load(folder.configuration)
+    for role in folders.ROLES:
+        folders.require_free(folder, role)
+    receiver, publisher = services.free(
+        {"--port": Address(host, port), "--publish-port": Address(publish_host, publish_port)},
+    )
+    known = registry.listed(folder.sources)
+    secret = None if known else registry.add(folder.sources, FIRST_SOURCE, now=_now(), entropy=os.urandom)
+    announced = False
+
+    def announce() -> None:
+        nonlocal announced
+        if secret is None:
+            again = f"simtrail sources rotate {known[0].name} --data {shlex.quote(str(data))}"
+            click.echo(f"Webhook URL: shown when it was made, not kept; for a new one: {again}")
+        else:
+            click.echo(f"Webhook URL: {webhook_url(base_url or receiver.url, FIRST_SOURCE, secret)}")
+            click.echo("The webhook URL is shown only now: paste it into the platform.", err=True)
+        announced = True
+        click.echo(f"Datasette URL: {publisher.url}/")
+        click.echo(f"Receiving at {receiver.url}; data in {data}; Ctrl-C stops.", err=True)
+
+    try:
+        supervise(services.of_installation(folder, receiver, publisher), announce)
+    finally:
+        if secret is not None and not announced:
+            # Nobody has seen its secret: the next start is a first one again.
+            registry.remove(folder.sources, FIRST_SOURCE)
+
+
+@main.command()
+@options.data
+@options.receiver
+@options.supervised
+def receive(*, data: Path, host: str, port: int, supervised: bool) -> None:
+    """Run the receiver alone: record webhooks."""
+    from ingest import server  # noqa: PLC0415 - each process loads what it runs
+
+    def ready(url: str) -> None:
+        if not supervised:
+            click.echo(f"Receiving at {url}; Ctrl-C stops.", err=True)
+
+    if supervised:
+        end_with_supervisor()
+    folder = folders.create(data)
+    with folders.hold(folder, "receiver"):
+        code = server.serve(
+            log_path=folder.log,
+            sources_path=folder.sources,
+            clock=_now,
+            entropy=os.urandom,
+            ready=ready,
+            host=host,
+            port=port,
+        )
+    sys.exit(code)
+
+
+@main.command()
+@options.data
+@options.option("--once", is_flag=True, help="Stop at the log's end, instead of following it.")
+@options.supervised
+def project(*, data: Path, once: bool, supervised: bool) -> None:
+    """Run the projector alone: bring the read model up to the log."""
+    from audit import projector  # noqa: PLC0415 - each process loads what it runs
+
+    if supervised:
+        end_with_supervisor()
+    folder = folders.existing(data)
+    with folders.hold(folder, "projector"):
+        position, stopped_by = projector.run(folder, once=once)
+    if not supervised:
+        click.echo(f"The read model is at position {position}.", err=True)
+    if once and stopped_by:
+        sys.exit(CUT_SHORT + stopped_by)
+
+
+@main.command()
+@options.data
+@options.publisher("")
+@options.supervised
+def publish(*, data: Path, publish_host: str, publish_port: int, supervised: bool) -> None:
+    """Run Datasette alone: show the read model."""
+    if supervised:
+        end_with_supervisor()
+    folder = folders.existing(data)
+    (address,) = services.free({"--port": Address(publish_host, publish_port)})
+    argv = publishing.publish_command(folder.read_model, publishing.metadata_path(), address.host, address.port)
+    if not supervised:
+        click.echo(f"Publishing at {address.url}/; Ctrl-C stops.", err=True)
+    _run_module(argv)
+
+
+main.add_command(sources)
+
+
+@main.command()
+@options.data
+@options.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="SIMTRAIL_STATUS_JSON",
+    help="As one JSON object, with the keys below.",
+)
+def status(*, data: Path, as_json: bool) -> None:
+    """Tell what is recorded and read so far.
+
+    \b
+    head              position of the log's last event; 0 if there is none
+    projected         position that the read model has reached
+    lag               events from there to the head
+    sources           names of the sources
+    deliveries        deliveries in the read model
+    quarantine        those of them that were not understood
+    last_received_at  when the last event came (RFC 3339, UTC), or null
+
+    These are the JSON's keys, and stay. Changes nothing; asks no running process.
+    """  # noqa: D301 - click's mark of a block
+    told = asdict(status_of(folders.existing(data)))
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for key, value in told.items():
+        shown = ", ".join(value) if key == "sources" else value
+        click.echo(f"{key.replace('_', ' ').capitalize():<18}{'none' if shown in (None, '') else shown}")
+
+
+@main.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_FILE)
+@options.data
+@options.option("--source", default=FIRST_SOURCE, metavar="NAME", help="The source that the bodies are from.")
+@options.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "ndjson", "raw"]),
+    envvar="SIMTRAIL_APPEND_FORMAT",
+    help="How the files hold bodies, whatever their names end in.",
+)
+def append(*, files: tuple[Path, ...], data: Path, source: str, form: Form | None) -> None:
+    """Record captured bodies, as if the platform had sent them now.
+
+    \b
+    *.json             one body, the whole file, which must be JSON
+    *.ndjson, *.jsonl  one body a line, each of which must be JSON
+    any other, or -    one body, the whole file, whatever it is (- is standard input)
+
+    Prints each position with the name of its file, once it is on disk. A receiver
+    may run meanwhile.
+    """  # noqa: D301 - click's mark of a block
+    folder = folders.existing(data)
+    if source not in {known.name for known in registry.listed(folder.sources)}:
+        msg = f"there is no source {source!r}: `simtrail sources add {source}` makes it"
+        raise SourceError(msg)
+    with open_to_append(folder.log) as log:
+        recorded = capture.append(log, _captured(files, form), source, now=_now, entropy=os.urandom)
+        for position, name in recorded:
+            click.echo(f"{position}\t{name}")
+
+
+main.add_command(simulate)
+
+
+def _run_module(argv: list[str]) -> None:
+    """Run `python -m ...` in this process, so that whatever ends this one leaves no other behind.
+
+    A signal to stop ends it with exit code 0, after the module's own handling of it.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: sys.exit(0))
+    sys.argv = argv[argv.index("-m") + 1 :]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _captured(files: tuple[Path, ...], form: Form | None) -> Iterator[tuple[str, bytes]]:
+    for file in files:
+        name = capture.shown_name(file)
+        with click.open_file(os.fspath(file), "rb") as stream:
+            for body in capture.bodies(stream, form or capture.form_of(file), name):
+                yield name, body

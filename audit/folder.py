@@ -1,0 +1,120 @@
+"""The data folder: where everything of one installation lies, and who is at work in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from schema.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Role: TypeAlias = Literal["receiver", "projector"]
+"""Who writes in the folder: the receiver the log, the projector the read model; one of each at a time."""
+
+ROLES: tuple[Role, ...] = ("receiver", "projector")
+
+FOLDER_MODE = 0o700
+"""Webhooks carry personal data, and the lock files a process's id: the owner's alone."""
+
+LOCK_MODE = 0o600
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The paths inside a data folder. That a folder is named says nothing of what is there."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """The log."""
+        return self.path / "log.db"
+
+    @property
+    def read_model(self) -> Path:
+        """The read model."""
+        return self.path / "audit.db"
+
+    @property
+    def sources(self) -> Path:
+        """The sources and the hashes of their secrets."""
+        return self.path / "sources.json"
+
+    @property
+    def configuration(self) -> Path:
+        """The configuration; optional."""
+        return self.path / "simtrail.toml"
+
+    def lock(self, role: Role) -> Path:
+        """The lock file of a role. It stays behind unlocked: only a lock held means anything."""
+        return self.path / f"{role}.lock"
+
+
+def create(path: Path) -> DataFolder:
+    """The data folder at a path, made for its owner alone if it is not there.
+
+    A folder that is there keeps its mode. Raises `ConfigurationError` where none can be made.
+    """
+    try:
+        path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise _not_a_folder(path) from error
+    except OSError as error:
+        msg = f"the data folder {path} can't be made: {error.strerror}; choose another with --data"
+        raise ConfigurationError(msg) from error
+    return DataFolder(path)
+
+
+def existing(path: Path) -> DataFolder:
+    """The data folder at a path. Raises `ConfigurationError` where there is none."""
+    if not path.exists():
+        msg = f"there is no data folder {path}: `simtrail serve` makes one, --data names another"
+        raise ConfigurationError(msg)
+    if not path.is_dir():
+        raise _not_a_folder(path)
+    return DataFolder(path)
+
+
+@contextmanager
+def hold(folder: DataFolder, role: Role) -> Iterator[None]:
+    """Be the one process of a role in the folder, for the length of the context.
+
+    The kernel lets go of the lock when the process ends, however it ends. Raises
+    `ConfigurationError` where another process holds it, or where the folder can't be
+    written.
+    """
+    try:
+        descriptor = os.open(folder.lock(role), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LOCK_MODE)
+    except OSError as error:
+        msg = f"the data folder {folder.path} can't be written: {error.strerror} ({folder.lock(role).name}); choose another with --data"
+        raise ConfigurationError(msg) from error
+    with os.fdopen(descriptor, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            process = file.read().strip()
+            msg = (
+                f"another {role}{f' (process {process})' if process else ''} is at work in the data folder "
+                f"{folder.path}: stop it first, or choose another folder with --data"
+            )
+            raise ConfigurationError(msg) from error
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def require_free(folder: DataFolder, role: Role) -> None:
+    """Raise as `hold` does, at once, where a process of that role could not start."""
+    with hold(folder, role):
+        pass
+
+
+def _not_a_folder(path: Path) -> ConfigurationError:
+    return ConfigurationError(f"{path} is no folder, so it can't be the data folder; choose another with --data")

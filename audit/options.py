@@ -1,0 +1,86 @@
+"""Options that several commands share. Each may also be set by the variable that its help names."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOOPBACK = "127.0.0.1"
+
+_Command = TypeVar("_Command", bound="Callable[..., None]")
+
+option = partial(click.option, show_default=True, show_envvar=True)
+"""An option as every command here has them."""
+
+port_option = partial(option, type=click.IntRange(0, 65535), metavar="PORT")
+
+
+def data(command: _Command) -> _Command:
+    """``--data``, which every command takes."""
+    add = option(
+        "--data",
+        type=click.Path(path_type=Path),
+        envvar="SIMTRAIL_DATA",
+        default=Path("simtrail-data"),
+        help="The data folder.",
+    )
+    return add(command)
+
+
+def receiver(command: _Command) -> _Command:
+    """``--host`` and ``--port``: where webhooks come to.
+
+    One name of a variable for each, whichever command reads it: it is one receiver.
+    """
+    host = option("--host", envvar="SIMTRAIL_HOST", default=LOOPBACK, help="The address that webhooks come to.")
+    port = port_option("--port", envvar="SIMTRAIL_PORT", default=8080, help="The port that webhooks come to.")
+    return host(port(command))
+
+
+def publisher(prefix: str) -> Callable[[_Command], _Command]:
+    """``--host`` and ``--port`` of Datasette, with the prefix that the command sets them apart by.
+
+    Apart from the receiver's: whoever opens that to the world doesn't mean to publish the audit.
+    """
+
+    def add(command: _Command) -> _Command:
+        host = option(
+            f"--{prefix}host",
+            "publish_host",
+            envvar="SIMTRAIL_PUBLISH_HOST",
+            default=LOOPBACK,
+            help="The address of Datasette.",
+        )
+        port = port_option(
+            f"--{prefix}port",
+            "publish_port",
+            envvar="SIMTRAIL_PUBLISH_PORT",
+            default=8001,
+            help="The port of Datasette.",
+        )
+        return host(port(command))
+
+    return add
+
+
+def base_url(command: _Command) -> _Command:
+    """``--base-url``: the front of a webhook URL as the platform has to write it."""
+    add = option(
+        "--base-url",
+        envvar="SIMTRAIL_BASE_URL",
+        metavar="URL",
+        help="The front of the webhook URL, if a proxy gives it another than http://HOST:PORT.",
+    )
+    return add(command)
+
+
+def supervised(command: _Command) -> _Command:
+    """``--supervised``, which `simtrail serve` starts its processes with."""
+    add = click.option("--supervised", is_flag=True, hidden=True, allow_from_autoenv=False, help="End with serve.")
+    return add(command)

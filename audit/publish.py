@@ -1,0 +1,100 @@
+"""Publishing: how Datasette is run, as a process of its own, on the read model alone.
+
+What is relied on, read in the source of Datasette 0.65.5 and pinned by tests:
+
+- A file named without ``--immutable`` is opened ``mode=ro``, one connection a
+  thread, kept open. Each statement is a transaction of its own, so pages follow
+  what the projector commits, and the step in which a rebuild's backup replaces
+  the whole content, without a restart. ``--immutable`` would miss the WAL.
+- A connection that may write is opened only for a canned query that says
+  ``write``; ours say no such thing. The pages under ``/-/`` that take a POST set
+  cookies and touch no file. Its own notes are kept in memory.
+- A read-only connection never checkpoints. It needs the ``-shm`` file beside the
+  database, and makes it where the projector doesn't run: the folder must be
+  writable by whoever publishes.
+- The path is put into SQLite's URI as it is: see `_check_path`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from projections.read_model import tracked
+from schema.errors import ConfigurationError, ReadModelError
+
+SQL_TIME_LIMIT_MS = 3_000
+"""A statement at most: the slowest query of ours that is meant to be asked, a busy
+month's activity, takes about two seconds; a reader must not hold the WAL for long."""
+
+FACET_TIME_LIMIT_MS = 1_000
+"""A facet at most: counting five million rows by an index takes less; Datasette's own
+200 ms would leave facets out of the larger tables."""
+
+SQL_THREADS = 4
+"""Statements that run at a time: some slow ones must leave room for quick ones."""
+
+PAGE_ROWS = 100
+"""Rows on a table's page, where metadata.yml says nothing else."""
+
+RETURNED_ROWS = 2_000
+"""Rows of a query at most: a page of them is 2 MB of HTML and a quarter of a second
+in which no other page is answered. What is cut off is said on the page."""
+
+CACHE_S = 0
+"""An auditor who reloads a page must see what is true now."""
+
+SETTINGS = {
+    "sql_time_limit_ms": str(SQL_TIME_LIMIT_MS),
+    "facet_time_limit_ms": str(FACET_TIME_LIMIT_MS),
+    "num_sql_threads": str(SQL_THREADS),
+    "default_page_size": str(PAGE_ROWS),
+    "max_returned_rows": str(RETURNED_ROWS),
+    "default_cache_ttl": str(CACHE_S),
+    # Suggesting facets tries every column of every table: 1.6 s a page at five million rows.
+    "suggest_facets": "off",
+    # A copy taken while the projector writes is no copy: exports are made by simtrail.
+    "allow_download": "off",
+}
+
+
+def publish_command(audit_db: Path, metadata: Path, host: str, port: int) -> list[str]:
+    """The argv of Datasette, serving the read model at this host and port, and nothing else.
+
+    Raises `ReadModelError` where there is no read model, `ConfigurationError`
+    where Datasette can't be given its path.
+    """
+    _check_path(audit_db)
+    if tracked(audit_db) is None:
+        msg = f"there is no read model at {audit_db}: `simtrail project` or `simtrail serve` makes one"
+        raise ReadModelError(msg)
+    settings = [word for name, value in SETTINGS.items() for word in ("--setting", name, value)]
+    return [
+        sys.executable,
+        "-P",  # Python looks for modules in the working directory otherwise.
+        "-m",
+        "datasette",
+        "serve",
+        str(audit_db.absolute()),
+        "--metadata",
+        str(metadata.absolute()),
+        "--host",
+        host,
+        "--port",
+        str(port),
+        *settings,
+    ]
+
+
+def metadata_path() -> Path:
+    """Datasette's description of the read model: beside this module in a wheel, else the repository's."""
+    packaged = Path(__file__).with_name("metadata.yml")
+    return packaged if packaged.is_file() else Path(__file__).parents[1] / "metadata.yml"
+
+
+def _check_path(audit_db: Path) -> None:
+    # A "?" would end the path and drop the mode=ro behind it: another file would be opened, or made.
+    odd = sorted(set(str(audit_db.absolute())) & set("?#%"))
+    if odd:
+        msg = f"the read model {audit_db} can't be published: Datasette can't open a path with {' '.join(odd)} in it; move the data folder"
+        raise ConfigurationError(msg)

@@ -1,0 +1,140 @@
+"""The three services of an installation: the receiver, the projector and Datasette."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from audit.status import caught_up
+from audit.supervisor import Service
+from projections.read_model import tracked
+from schema.errors import ConfigurationError, SimtrailError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from audit.folder import DataFolder
+
+ANSWER_S = 2
+"""How long a service that listens may take to answer while its start is awaited;
+it is asked again after that."""
+
+SUPERVISED = "--supervised"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service listens. Port 0 stands for any that is free."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The front of its URLs, as this machine reaches it, without a slash at the end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def free(addresses: Mapping[str, Address]) -> list[Address]:
+    """The addresses, keyed by the options that set their ports, with a free port for any port 0.
+
+    All were free at one moment. Raises `ConfigurationError`, naming the option, for
+    one that can't be listened at.
+    """
+    with ExitStack() as stack:
+        return [
+            replace(address, port=stack.enter_context(_listening(address, option)).getsockname()[1])
+            for option, address in addresses.items()
+        ]
+
+
+def of_installation(folder: DataFolder, receiver: Address, publisher: Address) -> list[Service]:
+    """The services of a data folder, in the order in which they start and stop.
+
+    The receiver makes the log, from which the projector makes the read model, which
+    Datasette opens. Stopping, the projector takes in what the receiver took last.
+    """
+    data = f"--data={folder.path}"
+    return [
+        Service(
+            "receiver",
+            _command("receive", data, f"--host={receiver.host}", f"--port={receiver.port}"),
+            ready=lambda: _answers(receiver, "/livez"),
+        ),
+        Service(
+            "projector",
+            _command("project", data),
+            ready=lambda: _is_there(folder),
+            settled=lambda: _nothing_left(folder),
+        ),
+        Service(
+            "Datasette",
+            _command("publish", data, f"--host={publisher.host}", f"--port={publisher.port}"),
+            ready=lambda: _answers(publisher, "/-/versions.json"),
+        ),
+    ]
+
+
+def _command(name: str, *options: str) -> tuple[str, ...]:
+    return ("-m", "audit", name, SUPERVISED, *options)
+
+
+def _listening(address: Address, option: str) -> socket.socket:
+    """A socket that listens at the address."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.host,
+            address.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )[0]
+        taken = socket.socket(family, kind, protocol)
+        try:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(place)
+            # Bound only, one port could still be given to two.
+            taken.listen(1)
+        except BaseException:
+            taken.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        where = f"port {address.port} of {address.host!r}"
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            msg = f"{where} is in use: stop what uses it, or choose another with {option}"
+        else:
+            msg = f"can't listen at {where}: {error}; choose another with {option}"
+        raise ConfigurationError(msg) from error
+    return taken
+
+
+def _answers(address: Address, path: str) -> bool:
+    """Whether a GET is answered, well enough for a service that works."""
+    host, _, _ = address.url.removeprefix("http://").rpartition(":")
+    connection = http.client.HTTPConnection(host.strip("[]"), address.port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status < HTTPStatus.INTERNAL_SERVER_ERROR
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _is_there(folder: DataFolder) -> bool:
+    try:
+        return tracked(folder.read_model) is not None
+    except SimtrailError:  # It is being made; a projector that can't make it says so and ends.
+        return False
+
+
+def _nothing_left(folder: DataFolder) -> bool:
+    try:
+        return caught_up(folder)
+    except SimtrailError:  # Waiting can't help; the next start says what is wrong.
+        return True

@@ -1,0 +1,210 @@
+"""The command `simtrail simulate`: plays the platform against a webhook URL."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+import httpx
+
+from audit import folder as folders
+from audit import park, platform
+from audit.options import data, option, receiver
+from audit.services import Address
+from ingest import sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+ATTEMPTS = 5
+"""Times that a delivery is tried: a sender gives up in the end."""
+
+FIRST_PAUSE_S = 0.5
+"""Before the second attempt; doubled before each further one: 7.5 s in all, in which
+a receiver is started again."""
+
+MAX_PAUSE_S = 30
+"""How long a Retry-After is heeded at most."""
+
+ANSWER_S = 30
+"""How long an answer is awaited: the receiver answers after an fsync, which takes milliseconds."""
+
+SOURCE = "simulated"
+"""The source that simulated deliveries come from, where no URL says another: what is
+made up stays apart from what happened."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+@dataclass
+class Outcome:
+    """What became of the deliveries so far: answers by status, and attempts that had to be repeated."""
+
+    answers: Counter[int] = field(default_factory=Counter)
+    retries: int = 0
+
+    def told(self, seconds: float) -> str:
+        """The outcome in a line."""
+        sent = self.answers.total()
+        each = ", ".join(f"{number:,} answered {status}" for status, number in sorted(self.answers.items()))
+        again = f"; {self.retries:,} tried again" if self.retries else ""
+        rate = f"{sent / seconds:,.1f}/s" if seconds else "at once"
+        return f"{sent:,} {'delivery' if sent == 1 else 'deliveries'} in {seconds:,.1f} s ({rate}){': ' if each else ''}{each}{again}"
+
+
+def send(  # noqa: PLR0913 - what it works with, each replaced in tests
+    client: httpx.Client,
+    url: httpx.URL,
+    bodies: Iterable[bytes],
+    *,
+    per_second: float,
+    outcome: Outcome,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """POST the bodies one after another, at most so many a second (0: as fast as they are answered).
+
+    Counts in `outcome` as it goes. What gets no answer, or a 5xx, is tried again as
+    it is. Raises `click.ClickException` where going on is of no use: the receiver
+    can't be reached, or knows no such URL.
+    """
+    begun = clock()
+    for number, body in enumerate(bodies):
+        if per_second and (ahead := begun + number / per_second - clock()) > 0:
+            pause(ahead)
+        status = _delivered(client, url, body, outcome, pause)
+        outcome.answers[status] += 1
+        if status == httpx.codes.NOT_FOUND:
+            msg = f"{_where(url)} answers 404: it knows no such source with this secret; check the webhook URL"
+            raise click.ClickException(msg)
+
+
+def _delivered(
+    client: httpx.Client, url: httpx.URL, body: bytes, outcome: Outcome, pause: Callable[[float], None]
+) -> int:
+    attempt = 0
+    while True:
+        attempt += 1
+        last = attempt == ATTEMPTS
+        wait = FIRST_PAUSE_S * 2 ** (attempt - 1)
+        try:
+            answer = client.post(url, content=body, headers={"content-type": "application/json"})
+        except httpx.RequestError as error:
+            if last:
+                # Not the error itself, which may hold the URL.
+                msg = f"{_where(url)} does not answer ({type(error).__name__}, {ATTEMPTS} attempts): is the receiver running?"
+                raise click.ClickException(msg) from None
+        else:
+            if not answer.is_server_error or last:
+                return answer.status_code
+            wait = max(wait, _retry_after(answer))
+        outcome.retries += 1
+        pause(wait)
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    said = answer.headers.get("retry-after", "")
+    return min(int(said), MAX_PAUSE_S) if said.isascii() and said.isdigit() else 0
+
+
+def _where(url: httpx.URL) -> str:
+    """Where the URL leads, without what is secret in it."""
+    return f"{url.scheme}://{url.netloc.decode()}"
+
+
+def _webhook_url(_context: click.Context, _parameter: click.Parameter, value: str | None) -> httpx.URL | None:
+    if value is None:
+        return None
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        # Not shown: it may hold a secret all the same.
+        msg = "this is no http or https URL; `simtrail serve` prints the one to use"
+        raise click.BadParameter(msg)
+    return url
+
+
+def _own_webhook_url(data: Path, front: str) -> httpx.URL:
+    """The webhook URL of the source kept for simulations, with a new secret in place of its last."""
+    path = folders.existing(data).sources
+    known = SOURCE in {source.name for source in sources.listed(path)}
+    give = partial(sources.rotate, drop_old=True) if known else sources.add
+    secret = give(path, SOURCE, now=datetime.now(UTC), entropy=os.urandom)
+    return httpx.URL(front + sources.webhook_path(SOURCE, secret))
+
+
+def _start(_context: click.Context, _parameter: click.Parameter, value: datetime | None) -> datetime:
+    if value is not None:
+        return value.replace(tzinfo=UTC)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - platform.SPAN
+
+
+@click.command()
+@option(
+    "--url",
+    envvar="SIMTRAIL_URL",
+    metavar="URL",
+    callback=_webhook_url,
+    show_default=f"a source {SOURCE!r} of the data folder, at --host and --port",
+    help="The webhook URL, as `simtrail serve` or `simtrail sources add` prints it.",
+)
+@data
+@receiver
+@option("--rate", default=20.0, type=click.FloatRange(min=0), help="Deliveries a second at most; 0 for no limit.")
+@option("--count", default=500, type=click.IntRange(min=1), help="Deliveries to send.")
+@option("--cards", default=200, type=click.IntRange(1, park.MAX_CARDS), help="SIM cards of the platform.")
+@option("--seed", default=1, type=click.IntRange(min=0), help="What happens; another seed has other cards.")
+@option(
+    "--start",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    metavar="DATE",
+    callback=_start,
+    show_default="28 days before today",
+    help="When it begins to happen (UTC).",
+)
+def simulate(  # noqa: PLR0913 - one for each option
+    *,
+    url: httpx.URL | None,
+    data: Path,
+    host: str,
+    port: int,
+    rate: float,
+    count: int,
+    cards: int,
+    seed: int,
+    start: datetime,
+) -> None:
+    """Play the platform: send made-up webhooks to a receiver.
+
+    Four weeks of a company's SIM cards: jobs with their progress, bills as PDF,
+    notices, retries, late and repeated deliveries, and some bodies that nobody
+    announced. The same seed, cards, count and start give the same bodies: sent
+    again within a day, they are told to be repeats.
+    """
+    target = url or _own_webhook_url(data, Address(host, port).url)
+    bodies = platform.deliveries(seed, count, cards, start)
+    outcome = Outcome()
+    begun = time.monotonic()
+    try:
+        with (
+            httpx.Client(timeout=ANSWER_S) as client,
+            click.progressbar(bodies, length=count, label="Sending", file=sys.stderr) as shown,
+        ):
+            send(client, target, shown, per_second=rate, outcome=outcome)
+    except KeyboardInterrupt:
+        click.echo(err=True)
+        click.get_current_context().exit(INTERRUPTED)
+    finally:
+        click.echo(outcome.told(time.monotonic() - begun))

@@ -1,0 +1,96 @@
+"""What an installation has recorded and read so far, as `simtrail status` tells it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ingest import sources
+from projections import read_model
+from schema.errors import ReadModelError
+from schema.log import open_to_read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from audit.folder import DataFolder
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of an installation; its fields, in order, are the keys of the JSON.
+
+    ``head`` is the position of the log's last event and ``projected`` the position
+    that the read model has reached, 0 where there is none yet; ``lag`` is the events
+    between them. ``deliveries`` counts those in the read model and ``quarantine``
+    those among them that were not understood. ``last_received_at`` is the log's last
+    event's, an instant in UTC.
+    """
+
+    head: int
+    projected: int
+    lag: int
+    sources: tuple[str, ...]
+    deliveries: int
+    quarantine: int
+    last_received_at: str | None
+
+
+def status(folder: DataFolder) -> Status:
+    """The status of the installation in a data folder, whether it runs or not; changes nothing.
+
+    Raises `SimtrailError` where the log, the read model or the sources can't be read.
+    """
+    # The read model first: what is recorded meanwhile is lag, and lag is never negative.
+    projected, deliveries, quarantine = _read(folder.read_model)
+    head, last_received_at = _last(folder.log)
+    return Status(
+        head=head,
+        projected=projected,
+        lag=head - projected,
+        sources=tuple(source.name for source in sources.listed(folder.sources)),
+        deliveries=deliveries,
+        quarantine=quarantine,
+        last_received_at=last_received_at,
+    )
+
+
+def caught_up(folder: DataFolder) -> bool:
+    """Whether the read model stands for the whole log."""
+    with open_to_read(folder.log) as log:
+        return (read_model.tracked(folder.read_model) or 0) >= log.head()
+
+
+def _last(log_path: Path) -> tuple[int, str | None]:
+    """The log's head and when it was received; 0 and None for a log that is empty or not there."""
+    if not log_path.exists():
+        return 0, None
+    with open_to_read(log_path) as log:
+        head = log.head()
+        event = log.at(head)
+    return head, event.delivery.received_at if event else None
+
+
+def _read(path: Path) -> tuple[int, int, int]:
+    """The position of a read model, its deliveries, and those in quarantine; zeros where none is made yet."""
+    if not path.exists():
+        return 0, 0, 0
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=read_model.LOCK_TIMEOUT_S)) as connection:
+            # One transaction, so that what is counted is what the position stands for.
+            connection.execute("BEGIN")
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'tracking'").fetchone():
+                return 0, 0, 0
+            tracked = "SELECT position FROM tracking WHERE projection = ?"
+            (position,) = connection.execute(tracked, (read_model.PROJECTION,)).fetchone()
+            # One walk along the index of outcomes answers both.
+            outcomes = dict(connection.execute("SELECT outcome, count(*) FROM deliveries GROUP BY outcome"))
+    except sqlite3.Error as error:
+        msg = f"the read model {path} can't be read: {error}"
+        raise ReadModelError(msg) from error
+    deliveries = sum(outcomes.values())
+    return position, deliveries, deliveries - outcomes.get("read", 0)
