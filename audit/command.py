@@ -264,7 +264,7 @@ def append(*, files: tuple[Path, ...], data: Path, source: str, form: Form | Non
     if source not in {known.name for known in registry.listed(folder.sources)}:
         msg = f"there is no source {source!r}: `simtrail sources add {source}` makes it"
         raise SourceError(msg)
-    with open_to_append(folder.log) as log:
+    with open_to_append(folder.log, checkpoints=False) as log:
         recorded = capture.append(log, _captured(files, form), source, now=_now, entropy=os.urandom)
         for position, name in recorded:
             click.echo(f"{position}\t{name}")

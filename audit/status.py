@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ingest import sources
 from projections import read_model
-from schema.errors import ReadModelError
+from schema.errors import LogNotThere, ReadModelError
 from schema.log import open_to_read
 
 if TYPE_CHECKING:
@@ -66,9 +66,11 @@ def caught_up(folder: DataFolder) -> bool:
 
 def _last(log_path: Path) -> tuple[int, str | None]:
     """The log's head and when it was received; 0 and None for a log that is empty or not there."""
-    if not log_path.exists():
+    try:
+        log = open_to_read(log_path)
+    except LogNotThere:
         return 0, None
-    with open_to_read(log_path) as log:
+    with log:
         head = log.head()
         event = log.at(head)
     return head, event.delivery.received_at if event else None

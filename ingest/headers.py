@@ -51,13 +51,13 @@ def harmless(text: str) -> str:
 
 def kept(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Those that the log keeps, harmless; repeated ones joined by commas (RFC 9110 §5.3)."""
-    kept: dict[str, str] = {}
+    found: dict[str, str] = {}
     for key, value in headers:
         name = KEPT.get(key)
         if name is not None:
             text = value.decode("latin-1")
-            kept[name] = harmless(f"{kept[name]}, {text}" if name in kept else text)
-    return kept
+            found[name] = harmless(f"{found[name]}, {text}" if name in found else text)
+    return found
 
 
 def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -60,18 +60,20 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     loglines.configure()
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(host, port))
+        url = _url(listener)
         sources = Sources(sources_path)
         log = stack.enter_context(open_to_append(log_path))
-        writer = stack.enter_context(Writer(log.append, clock=clock, entropy=entropy))
+        writer = Writer(log.append, clock=clock, entropy=entropy)
         app = create_app(sources, writer, clock=clock, not_json=not_json, limits=limits)
 
         def listening() -> None:
-            _lines.info("receiving", url=_url(listener), log=str(log_path))
-            ready(_url(listener))
+            _lines.info("receiving", url=url, log=str(log_path))
+            ready(url)
 
         server = Server(configuration(app, forwarded_allow_ips), listening)
-        with _stopped_by_signals(server):
-            server.run(sockets=[listener])
+        stack.enter_context(_stopped_by_signals(server))
+        stack.enter_context(writer)
+        server.run(sockets=[listener])
     _lines.info("stopped", reason=writer.failure)
     return 0 if writer.failure is None else 1
 

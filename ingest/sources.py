@@ -156,9 +156,7 @@ class Sources:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen = _signature(path)
-        self._hashes: dict[str, tuple[bytes, ...]] = {}
-        self._nobody: tuple[bytes, ...] = (_NO_SECRET,)
-        self._learn(listed(path))
+        self._hashes, self._nobody = _padded(listed(path))
         if not self._hashes:
             _lines.warning("no source may deliver yet", file=str(path), remedy="simtrail sources add NAME")
 
@@ -181,17 +179,18 @@ class Sources:
             return
         self._seen = seen
         try:
-            self._learn(_read(self._path))
+            self._hashes, self._nobody = _padded(_read(self._path))
         except ConfigurationError as error:
             _lines.error("sources unchanged: the file can't be used", reason=str(error))
         else:
             _lines.info("sources changed", sources=sorted(self._hashes))
 
-    def _learn(self, sources: Iterable[Source]) -> None:
-        kept = {source.name: [bytes.fromhex(secret.sha256) for secret in source.secrets] for source in sources}
-        nobody = [_NO_SECRET] * max(map(len, kept.values()), default=1)
-        self._nobody = tuple(nobody)
-        self._hashes = {name: (*hashes, *nobody[len(hashes) :]) for name, hashes in kept.items()}
+
+def _padded(sources: Iterable[Source]) -> tuple[dict[str, tuple[bytes, ...]], tuple[bytes, ...]]:
+    """The hashes of each source, and those of an unknown one: all equally many."""
+    kept = {source.name: [bytes.fromhex(secret.sha256) for secret in source.secrets] for source in sources}
+    nobody = [_NO_SECRET] * max(map(len, kept.values()), default=1)
+    return {name: (*hashes, *nobody[len(hashes) :]) for name, hashes in kept.items()}, tuple(nobody)
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:
@@ -260,7 +259,6 @@ def _replace(path: Path, folder: int, file: _File) -> None:
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "wb") as out:  # noqa: PTH123 - a descriptor
-            os.fchmod(descriptor, 0o600)
             out.write(content)
             out.flush()
             os.fsync(descriptor)

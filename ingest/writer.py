@@ -173,15 +173,12 @@ class Writer:
             _wake(group, _acknowledge, positions)
 
 
-def is_passing(error: Exception) -> bool:
+def is_passing(error: BaseException | None) -> bool:
     """Whether another append may follow one that raised this; False unless that is certain."""
-    if not isinstance(error, LogUnavailable):
-        return False
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, sqlite3.Error):
-            return getattr(cause, "sqlite_errorcode", None) in PASSING
-        cause = cause.__cause__
+    while error is not None:
+        if isinstance(error, sqlite3.Error):
+            return getattr(error, "sqlite_errorcode", None) in PASSING
+        error = error.__cause__
     return False
 
 

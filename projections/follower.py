@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from projections import read_model
 from projections.fold import fold
 from schema.decode import Decoder
-from schema.errors import ReadModelError
+from schema.errors import LogNotThere, ReadModelError
 from schema.log import open_to_read
 
 if TYPE_CHECKING:
@@ -41,10 +41,16 @@ def follow(  # noqa: PLR0913 - what a follower needs, each by name
     log that is not there yet, unless ``once``. ``on_progress`` is told the position
     and the log's head after each batch. Raises `LogError` or `ReadModelError`.
     """
-    while not once and not log_path.exists():
-        if stop.wait(POLL_S):
-            return 0
-    with open_to_read(log_path) as log:
+    while True:
+        try:
+            log = open_to_read(log_path)
+            break
+        except LogNotThere:
+            if once:
+                raise
+            if stop.wait(POLL_S):
+                return 0
+    with log:
         model = read_model.open_to_write(audit_path, configuration)
         try:
             return _follow(log, model, stop=stop, once=once, on_progress=on_progress)

@@ -211,7 +211,11 @@ def tracked(path: Path) -> int | None:
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=LOCK_TIMEOUT_S)
         try:
-            found = connection.execute("SELECT position FROM tracking WHERE projection = ?", (PROJECTION,)).fetchone()
+            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'tracking'").fetchone()
+            found = (
+                made
+                and connection.execute("SELECT position FROM tracking WHERE projection = ?", (PROJECTION,)).fetchone()
+            )
         finally:
             connection.close()
     except sqlite3.Error as error:

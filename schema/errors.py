@@ -4,11 +4,14 @@
     ├── ConfigurationError          a setting, file or option can't be used as it is
     ├── SourceError                 a source can't be added, changed or found
     ├── LogError                    the log can't be opened, read or trusted
+    │   ├── LogNotThere             there is no log yet
     │   └── LogUnavailable          the log can't be written now; nothing was kept
     ├── ReadModelError              the read model can't be opened or written
     ├── SealError                   the seals can't be opened, written or trusted
     │   ├── ForkError               the log is not the one that was sealed; nothing is signed
     │   └── SignerUnavailable       no signature can be had now; what was to be signed is kept
+    ├── FormError                   a captured file is not what it is said to be (`audit.append`)
+    ├── ProcessError                a supervised process ended by itself (`audit.supervisor`)
     └── ProofError                  a note, an anchor, a receipt or a proof can't be read or proves nothing
         └── NotSealed               the event is recorded, but not sealed yet
 
@@ -31,6 +34,10 @@ class SourceError(SimtrailError):
 
 class LogError(SimtrailError):
     """The log can't be opened, read or trusted."""
+
+
+class LogNotThere(LogError):
+    """There is no log yet."""
 
 
 class LogUnavailable(LogError):

@@ -179,6 +179,7 @@ class Fields:
         steps: list[tuple[int, _Step]] = []
         rest: list[str] = []
         inner: list[str] = []
+        plain = True
         for key in keys:
             name = folded(key)
             aliases = self._aliases.get(name, ())
@@ -187,8 +188,8 @@ class Fields:
                 inner.append(key)
             if not aliases and not is_secret(name):
                 rest.append(key)
-        placed = len(rest) + len({slot for _, (slot, *_) in steps})
-        plain = not inner and len(keys) == placed == len(rest) + len(steps)
+            plain = plain and len(aliases) <= 1 and name not in CONTAINERS and not is_secret(name)
+        plain = plain and len({slot for _, (slot, *_) in steps}) == len(steps)
         # The sort is stable: of two keys with one name, the object's first goes first.
         steps.sort(key=lambda ranked: ranked[0])
         return _Shape(tuple(step for _, step in steps), frozenset(rest), tuple(inner), plain)

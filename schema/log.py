@@ -13,6 +13,7 @@ Every override of the library is in this module. Facts that bind it:
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 from uuid import UUID
@@ -28,7 +29,7 @@ from eventsourcing.sqlite import (
 from eventsourcing.utils import Environment
 
 from schema import event as events
-from schema.errors import LogError, LogUnavailable
+from schema.errors import LogError, LogNotThere, LogUnavailable
 from schema.event import TOPIC, Delivery, Event, WebhookReceived
 
 if TYPE_CHECKING:
@@ -132,11 +133,13 @@ class _Recorder(SQLiteApplicationRecorder):
                 page.append(row)
         return page
 
-    def data_version(self) -> int:
+    def execute(self, pragma: str) -> int:
+        """The first value that a pragma gives, outside a transaction; 0 if it gives none."""
         with self.datastore.get_connection(commit=False) as connection:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA data_version")
-            return int(cursor.fetchone()[0])
+            cursor.execute(pragma)
+            row = cursor.fetchone()
+            return 0 if row is None else int(row[0])
 
 
 class _Factory(SQLiteFactory):
@@ -160,8 +163,19 @@ class Log(Application[UUID]):
 
     name = "simtrail"
 
-    def __init__(self, uri: str, *, create: bool) -> None:
+    def __init__(self, uri: str, *, create: bool, checkpoints: bool) -> None:
+        self._checkpoints = checkpoints
         super().__init__({"SQLITE_DBNAME": uri, "CREATE_TABLE": "yes" if create else "no"})
+        if create and not checkpoints:
+            self._log_recorder.execute("PRAGMA wal_autocheckpoint = 0")
+
+    def close(self) -> None:
+        """Close the log; the one who checkpoints leaves all of it in the one file."""
+        if self._checkpoints and not self.closing.is_set():
+            # Readers that are in the way leave some of it beside: that is no loss.
+            with suppress(PersistenceError, sqlite3.Error):
+                self._log_recorder.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        super().close()
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
         """Called by the library: what we gave it, and nothing from the process's environment."""
@@ -218,7 +232,7 @@ class Log(Application[UUID]):
 
     def version(self) -> int:
         """A number that differs whenever another connection has committed since."""
-        return self._log_recorder.data_version()
+        return self._log_recorder.execute("PRAGMA data_version")
 
 
 def _delivery(topic: str, state: bytes) -> Delivery:
@@ -228,25 +242,39 @@ def _delivery(topic: str, state: bytes) -> Delivery:
     return events.decode(state)
 
 
-def open_to_append(path: Path) -> Log:
-    """The log at a path, made if it is not there. One process appends at a time.
+def open_to_append(path: Path, *, checkpoints: bool = True) -> Log:
+    """The log at a path, made if it is not there.
 
-    Raises `LogUnavailable` where the file can't be opened, made or written.
+    One process at a time owns the log, and checkpoints; another may append beside it
+    for a moment if it does not. Raises `LogUnavailable` where the file can't be
+    opened, made or written.
     """
     try:
-        return Log(f"file:{quote(str(path.absolute()))}", create=True)
+        return Log(_uri(path), create=True, checkpoints=checkpoints)
     except (PersistenceError, sqlite3.Error, OSError) as error:
         msg = f"the log {path} can't be opened for appending: {error}"
         raise LogUnavailable(msg) from error
 
 
 def open_to_read(path: Path) -> Log:
-    """The log at a path, read-only. Raises `LogError` where there is none."""
-    if not path.exists():
-        msg = f"there is no log at {path}: `simtrail serve` or `simtrail receive` makes one"
-        raise LogError(msg)
+    """The log at a path, read-only. Raises `LogNotThere` where there is none yet, else `LogError`."""
     try:
-        return Log(f"file:{quote(str(path.absolute()))}?mode=ro", create=False)
+        if not _is_made(path):
+            msg = f"there is no log at {path}: `simtrail serve` or `simtrail receive` makes one"
+            raise LogNotThere(msg)
+        return Log(_uri(path) + "?mode=ro", create=False, checkpoints=False)
     except (PersistenceError, sqlite3.Error, OSError) as error:
         msg = f"the log {path} can't be opened for reading: {error}"
         raise LogError(msg) from error
+
+
+def _is_made(path: Path) -> bool:
+    """Whether the file has its table: the moment after it is made, it has not."""
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(_uri(path) + "?mode=ro", uri=True, timeout=LOCK_TIMEOUT_S)) as connection:
+        return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'stored_events'").fetchone() is not None
+
+
+def _uri(path: Path) -> str:
+    return f"file:{quote(str(path.absolute()))}"

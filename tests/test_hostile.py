@@ -42,8 +42,8 @@ NASTY = [
     '"../../../etc/passwd"',
     '"a\\u0000b/../c"',
     '"<script>alert(1)</script>"',
-    "\"'; DROP TABLE sims; --\"",
-    '"=cmd|\' /C calc\'!A0"',
+    '"\'; DROP TABLE sims; --"',
+    "\"=cmd|' /C calc'!A0\"",
     '"{{7*7}} {% include \\"/etc/passwd\\" %}"',
     '"%s %n {0.__class__}"',
     "[]",
@@ -51,7 +51,7 @@ NASTY = [
     "[[[[{}]]]]",
     '{"_type_": "uuid_hex", "_data_": "x"}',
     '{"__class__": "os.system", "args": ["true"]}',
-    '{"$ref": "file:///etc/passwd"}',
+    '{"$ref": "../../../etc/passwd"}',
     json.dumps("я" * 70_000),
 ]
 
@@ -93,7 +93,7 @@ WHOLE = [
     b"9" * 10_000,
     b"qid=1&queue=sim_lock&status%5Bcount%5D=1",
     b'--b\r\nContent-Disposition: form-data; name="f"; filename="../../x"\r\n\r\nx\r\n--b--\r\n',
-    b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
+    b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b SYSTEM '../../../etc/passwd'>]><a>&b;</a>",
     b"\x80\x04\x95\x17\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.",
     b"\x1f\x8b\x08\x00" + bytes(100),
     b'{"qid": "q", "items": ' + b'[{"msisdn": "79000000001"}' + b', {"msisdn": "79000000001"}' * 2_000 + b"]}",
@@ -106,7 +106,13 @@ def bodies() -> Iterator[bytes]:
     yield from WHOLE
     job = {"qid": '"q-1"', "added": "1764579600", "queue": '"sim_lock"', "handler": '"https://a.example/"'}
     job |= {"user": '{"id": 17}', "status": '{"count": 1, "process": 1, "percentage": 100}'}
-    card = {"iccid": f'"{ICCID}"', "msisdn": '"79000000001"', "status": '"active"', "balance": '"1.5"', "pin1": '"1234"'}
+    card = {
+        "iccid": f'"{ICCID}"',
+        "msisdn": '"79000000001"',
+        "status": '"active"',
+        "balance": '"1.5"',
+        "pin1": '"1234"',
+    }
     bill = {"id": "501", "number": '"N"', "date": '"01.12.2025"', "amount": '"1.5"', "paid": "false"}
     file = {"type": '"base64"', "format": '"application/pdf"', "name": '"a.pdf"', "body": '"JVBERg=="'}
     random_of = random.Random(20260302)  # noqa: S311 - a choice, not a secret
@@ -155,14 +161,26 @@ def test_two_hundred_hostile_bodies_stop_nothing(tmp_path: Path, serve: Serve, e
         for position, answer in enumerate(answers, 1):
             assert (answer.status_code == 400) == (outcomes[position] == "unreadable"), hostile[position - 1][:80]
             assert datasette.get(f"/deliveries/{position}").status_code == 200
-        for page in ("", "/deliveries", "/quarantine", "/sims", "/sim_status", "/sim_events", "/jobs", "/bills", "/files"):
+        for page in (
+            "",
+            "/deliveries",
+            "/quarantine",
+            "/sims",
+            "/sim_status",
+            "/sim_events",
+            "/jobs",
+            "/bills",
+            "/files",
+        ):
             assert datasette.get(page).status_code == 200
         locked = datasette.get("/sims/main~3A8970100000000000021.json", params={"_shape": "array"}).json()
         assert locked[0]["status"] == "blocked"
     assert serving.running.stop(signal.SIGTERM) == 0
     with closing(sqlite3.connect(tmp_path / "data" / "audit.db")) as audit:
         assert audit.execute("PRAGMA foreign_key_check").fetchall() == []
-        published = "".join(str(row) for table in ("deliveries", "sims") for row in audit.execute(f"SELECT * FROM {table}"))
+        published = "".join(
+            str(row) for table in ("deliveries", "sims") for row in audit.execute(f"SELECT * FROM {table}")
+        )
         kept = audit.execute("SELECT content FROM files").fetchall()
     assert (base64.b64decode("JVBERg=="),) in kept
     assert '"pin1":"1234"' not in published

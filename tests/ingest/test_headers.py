@@ -27,6 +27,12 @@ def test_any_value_becomes_harmless_text_of_bounded_length(headers: list[tuple[b
         text.encode()
 
 
+def test_a_long_value_is_cut():
+    """Whether it comes as one header or as many, a header costs the log a bounded number of bytes."""
+    long = b"x" * (HEADER_CHARS + 1)
+    assert kept([(b"user-agent", long), (b"user-agent", long)]) == {"user-agent": "x" * HEADER_CHARS}
+
+
 def test_text_is_latin_1_and_its_controls_are_replaced():
     """NUL, escape and line breaks can't reach a terminal or a page; a tab is a space."""
     value = b"caf\xe9\x00\x1b[31m\r\n\x7f\x9b\tx"

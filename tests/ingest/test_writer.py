@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingest import writer as module
-from ingest.writer import PASSING, Writer, is_passing
+from ingest.writer import PASSING, UUID_BYTES, Writer, is_passing
 from schema.errors import LogError, LogUnavailable
 from schema.event import Delivery, instant
 
@@ -105,6 +106,22 @@ def test_keys_follow_the_order_of_positions(receiver: Receiver):
     assert ids == sorted(ids)
 
 
+def test_randomness_is_drawn_once_for_a_group(receiver: Receiver):
+    """And all of it is used: ids of one millisecond differ."""
+    drawn: list[int] = []
+
+    def entropy(size: int) -> bytes:
+        drawn.append(size)
+        return os.urandom(size)
+
+    with Writer(receiver.tape, clock=lambda: NOW, entropy=entropy) as writer:
+        asyncio.run(recorded(writer, [b"x"] * 100))
+    with closing(sqlite3.connect(receiver.folder / "log.db")) as connection:
+        ids = [row[0] for row in connection.execute("SELECT originator_id FROM stored_events")]
+    assert len({one[-16:] for one in ids}) == 100
+    assert drawn == [UUID_BYTES * size for size in receiver.tape.sizes]
+
+
 def test_stopping_commits_and_answers_what_waits(receiver: Receiver):
     """What was taken in before the stop is recorded; what comes after it is refused."""
 
@@ -130,15 +147,16 @@ def test_a_delivery_whose_request_was_given_up_is_recorded_all_the_same(receiver
 
     async def give_up() -> list[int | BaseException]:
         receiver.tape.open.clear()
-        first = receiver.writer.record(delivery(b"first"))
-        others = asyncio.ensure_future(recorded(receiver.writer, [b"second", b"third"]))
-        await receiver.until_waiting(3)
+        first, second = (receiver.writer.record(delivery(body)) for body in (b"first", b"second"))
+        others = asyncio.ensure_future(recorded(receiver.writer, [b"third", b"fourth"]))
+        await receiver.until_waiting(4)
         first.cancel()
+        second.cancel()
         receiver.tape.open.set()
         return await others
 
-    assert asyncio.run(give_up()) == [2, 3]
-    assert [event.delivery.body for event in receiver.events()] == [b"first", b"second", b"third"]
+    assert asyncio.run(give_up()) == [3, 4]
+    assert [event.delivery.body for event in receiver.events()] == [b"first", b"second", b"third", b"fourth"]
 
 
 @pytest.mark.parametrize("fault", [None, LogUnavailable("no")])

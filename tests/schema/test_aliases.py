@@ -9,6 +9,7 @@ from schema.redaction import is_secret
 
 def test_names_are_compared_without_case_and_separators():
     """Case, `_`, `-` and spaces make no difference."""
+    assert folded("STRASSE") == folded("Straße")
     assert {folded(name) for name in ("simCard", "SIM_CARD", "sim-card", " Sim Card ")} == {"simcard"}
 
 

@@ -124,3 +124,12 @@ def test_an_unidentified_bill_is_kept(decoder, read_bill):
     reading = decoder.decode(b'{"type":"generate_bill","items":["M2M-501",[{"pin":"1234"}]]}')
     assert [bill.attributes for bill in reading.bills] == ['{"item":"M2M-501"}', '{"item":[{"pin":"(withheld)"}]}']
     assert reading.anomalies == ("bill_unidentified", "item_not_object")
+
+
+def test_a_secret_among_aliases_of_two_fields_is_withheld(decoder):
+    """A bill whose keys mean several things is as free of secrets as any."""
+    reading = decoder.decode(
+        b'{"type":"generate_bill","items":[{"paid":true,"id":1,"pin":"1234"},{"paid":true,"pin":"1234"}]}'
+    )
+    assert "1234" not in reading.body
+    assert [bill.attributes for bill in reading.bills] == [None, None]

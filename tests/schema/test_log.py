@@ -8,7 +8,7 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from schema import log as logs
-from schema.errors import LogError, LogUnavailable
+from schema.errors import LogError, LogNotThere, LogUnavailable
 from schema.event import Delivery, WebhookReceived, uuid7
 from schema.log import open_to_append, open_to_read
 
@@ -145,6 +145,27 @@ def test_only_our_event_is_kept(log):
     """The registry is closed in both directions."""
     with pytest.raises(LogError, match="WebhookReceived only"):
         log.mapper.to_stored_event(object())
+
+
+def test_closing_leaves_all_of_it_in_one_file(tmp_path):
+    """The one who checkpoints does so at the end: a stopped log is one file; who appends beside it leaves that alone."""
+    with open_to_append(tmp_path / "log.db") as owner, open_to_read(tmp_path / "log.db") as reader:
+        owner.append([event(1)])
+        before = (tmp_path / "log.db").stat().st_size
+        with open_to_append(tmp_path / "log.db", checkpoints=False) as beside:
+            beside.append([event(2, bytes(8_000_000))])
+        assert (tmp_path / "log.db").stat().st_size == before
+        assert reader.head() == 2
+        owner.close()
+        assert (tmp_path / "log.db-wal").stat().st_size == 0
+        assert (tmp_path / "log.db").stat().st_size > 8_000_000
+
+
+def test_a_log_that_is_being_made_is_not_there_yet(tmp_path):
+    """The moment between the file and its table is no damage."""
+    (tmp_path / "log.db").touch()
+    with pytest.raises(LogNotThere):
+        open_to_read(tmp_path / "log.db")
 
 
 def test_a_missing_log_is_not_made_by_a_reader(tmp_path):
