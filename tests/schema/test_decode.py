@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schema.aliases import folded
 from schema.anomalies import ANOMALIES
 from schema.body import MAX_DEPTH
 from schema.configuration import Configuration
@@ -25,6 +26,7 @@ from schema.readings import (
     Unreadable,
     Unrecognised,
 )
+from schema.redaction import is_secret
 
 SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("*.json"))
 
@@ -308,6 +310,22 @@ def test_no_secret_is_published(body: bytes, spelling: str):
     assert not isinstance(reading, Unreadable)
     assert not [text for text in strings(reading) if shows_secret(text)]
     check(body)
+
+
+def planted(value: object) -> object:
+    """The value with the token in every secret field."""
+    if isinstance(value, list):
+        return [planted(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: TOKEN if is_secret(folded(key)) else planted(entry) for key, entry in value.items()}
+    return value
+
+
+@given(shapes)
+def test_no_secret_among_known_fields_is_published(value: object):
+    """A secret field shows nowhere, among whatever fields it stands."""
+    reading = DECODER.decode(as_json(planted(value)))
+    assert not [text for text in strings(reading) if shows_secret(text)]
 
 
 @given(bodies_with_secrets(), st.data())
