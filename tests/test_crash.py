@@ -54,7 +54,11 @@ def test_a_killed_process_loses_and_doubles_nothing(
         kill_at = serial + moments.randrange(5, 60)
         with httpx.Client() as sender, suppress(httpx.TransportError):
             while serving.running.process.poll() is None:
-                body = {"qid": f"q-{serial % 7}", "queue": "sim_lock", "items": [{"msisdn": f"7900000{serial % 50:04}"}]}
+                body = {
+                    "qid": f"q-{serial % 7}",
+                    "queue": "sim_lock",
+                    "items": [{"msisdn": f"7900000{serial % 50:04}"}],
+                }
                 answer = sender.post(url, json=body | {"serial": serial})
                 assert answer.status_code == 200
                 assert answer.json()["position"] not in acknowledged
