@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-Role: TypeAlias = Literal["receiver", "projector"]
+Role: TypeAlias = Literal["receiver", "projector", "rebuild"]
 """Who writes in the folder: the receiver the log, the projector the read model; one of each at a time."""
 
 ROLES: tuple[Role, ...] = ("receiver", "projector")

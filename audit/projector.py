@@ -29,10 +29,18 @@ def run(folder: DataFolder, *, once: bool) -> tuple[int, int | None]:
     and SIGTERM take effect after the batch under way, a second one at once. With
     ``once`` a terminal gets a progress bar.
     """
-    settings = configuration.load(folder.configuration)
+    configuration.load(folder.configuration)  # What can't be used is told at once, not when there is a log.
     received: list[int] = []
     with _stopped_by_signals(received) as stop, _progress(folder, shown=once and sys.stderr.isatty()) as tell:
-        position = follow(folder.log, folder.read_model, settings, stop=stop, once=once, on_progress=tell)
+        position = follow(
+            folder.log,
+            folder.read_model,
+            lambda: configuration.load(folder.configuration),
+            stop=stop,
+            once=once,
+            on_progress=tell,
+            on_notice=lambda notice: click.echo(notice, err=True),
+        )
     return position, received[0] if received else None
 
 

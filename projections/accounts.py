@@ -35,6 +35,7 @@ def opened(context: Context) -> Account:
     row = context.model.accounts.get(context.source)
     if row is None:
         row = Account(context.source, state_since=context.at, first_seen_at=context.at)
+    context.unpaid_before = row.unpaid_bills
     row.last_seen_at = context.at
     row.position = context.position
     context.model.accounts.put(row)
@@ -50,11 +51,25 @@ def settle(context: Context, row: Account) -> None:
         return
     elif row.state == "restricted":
         state, reason, bill, sim = unpaid, "a SIM card is active", None, context.active_seen
+    elif row.unpaid_bills == context.unpaid_before:
+        return
     else:
         bill = context.unpaid_bill if unpaid == "unpaid" else None
         state, reason, sim = unpaid, "unpaid notice" if unpaid == "unpaid" else "bills paid", None
-    if state == row.state:
-        return
+    if state != row.state:
+        _change(context, row, state, reason, bill, sim)
+
+
+def correct(context: Context, row: Account, state: str) -> bool:
+    """Set the state that a person says the account is in."""
+    if state != row.state:
+        _change(context, row, state, "correction", None, None)
+    return True
+
+
+def _change(  # noqa: PLR0913, PLR0917 - the columns of a row
+    context: Context, row: Account, state: str, reason: str, bill: str | None, sim: str | None
+) -> None:
     context.model.account_events.rows.append(
         (context.position, row.source, context.at, state, row.state, reason, bill, sim),
     )

@@ -114,6 +114,42 @@ def notice(context: Context, item: int, bill: Bill, kind: BillNotification, acco
     )
 
 
+def correct(context: Context, key: str, paid_at: str | None, account: Account) -> bool:
+    """Set when a bill was paid, or that it was not, as a person says; False if there is no such bill."""
+    row = context.model.bills.get(key)
+    if row is None:
+        return False
+    changes: Changes = {}
+    _count(account, row, -1)
+    if row.paid_at != paid_at:
+        changes["paid_at"] = (row.paid_at, paid_at)
+    row.paid_at = paid_at
+    _expect(context, row)
+    row.position = context.position
+    _count(account, row, +1)
+    if _is_unpaid(row):
+        context.unpaid_bill = key
+    context.model.bills.put(row)
+    context.model.bill_notices.rows.append(
+        (
+            context.position,
+            0,
+            key,
+            context.source,
+            context.at,
+            "correction",
+            row.stage,
+            "applied",
+            None,
+            None,
+            paid_at,
+            change.text(changes),
+            "[]",
+        ),
+    )
+    return True
+
+
 def _tell_account(context: Context, kind: BillNotification, row: BillRow | None) -> None:
     key = None if row is None else row.bill
     if kind == "unpaid_bill_6" and (row is None or row.paid_at is None):

@@ -19,8 +19,9 @@ filled in only what was not known; or it repeated another, and changed nothing."
 class Context:
     """One event's surroundings, and what its parts tell each other.
 
-    ``repeat`` is the position of the delivery that this one repeats. The last four
-    are evidence about the account, gathered from the event's items.
+    ``repeat`` is the position of the delivery that this one repeats. ``unpaid_before`` is
+    the account's unpaid bills before the event; the last four are evidence about the
+    account, gathered from the event's items.
     """
 
     model: ReadModel
@@ -32,6 +33,7 @@ class Context:
     operation: Callable[[str | None], str | None]
     time_zone: str
     working_days: Mapping[str, bool]
+    unpaid_before: int = 0
     restricting: bool = False
     restricting_bill: str | None = None
     unpaid_bill: str | None = None

@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
+from schema.correction import Correction, Evidence
 from schema.event import instant
 from schema.readings import JobCallback, Notification, Unreadable, Unrecognised
 
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
     from schema.event import Delivery, Event
     from schema.readings import Reading
 
-KIND = {
+KIND: dict[type, str] = {
     JobCallback: "job_callback",
     Notification: "notification",
     Unrecognised: "unrecognised",
     Unreadable: "unreadable",
+    Correction: "correction",
 }
 
 SUMMARY_CHARACTERS = 200
@@ -49,11 +52,12 @@ def repeat_of(model: ReadModel, delivery: Delivery, sha256: str, window_s: int) 
     return position if delivery.received_at <= until else None
 
 
-def record(context: Context, event: Event, reading: Reading, sha256: str, job: str | None) -> None:
+def record(context: Context, event: Event, reading: Reading | Correction, sha256: str, job: str | None) -> None:
     """Add the event's row."""
     model, repeat, delivery = context.model, context.repeat, event.delivery
     kind = KIND[type(reading)]
-    if repeat is None:
+    voided_by = model.voided.get(event.position)
+    if repeat is None and voided_by is None and not isinstance(reading, Correction):
         model.note_first(delivery.source, sha256, event.position, delivery.received_at)
     model.deliveries.rows.append(
         (
@@ -61,12 +65,13 @@ def record(context: Context, event: Event, reading: Reading, sha256: str, job: s
             delivery.received_at,
             delivery.source,
             kind,
-            None if isinstance(reading, JobCallback | Unreadable) else reading.type,
+            reading.type if isinstance(reading, Notification | Unrecognised) else None,
             reading.queue if isinstance(reading, JobCallback) else None,
             summary(reading)[:SUMMARY_CHARACTERS],
             kind if isinstance(reading, Unrecognised | Unreadable) else "read",
-            "[]" if isinstance(reading, Unreadable) or not reading.anomalies else _encode(reading.anomalies).decode(),
+            _anomalies(reading),
             repeat,
+            voided_by,
             job,
             _items(reading),
             len(reading.files) if isinstance(reading, Notification | Unrecognised) else 0,
@@ -74,32 +79,49 @@ def record(context: Context, event: Event, reading: Reading, sha256: str, job: s
             sha256,
             delivery.remote,
             _encode(delivery.headers).decode(),
-            reading.body,
+            _published(reading),
         ),
     )
 
 
-def summary(reading: Reading) -> str:
+def _anomalies(reading: Reading | Correction) -> str:
+    if isinstance(reading, Unreadable | Correction) or not reading.anomalies:
+        return "[]"
+    return _encode(reading.anomalies).decode()
+
+
+def _published(reading: Reading | Correction) -> str:
+    if not isinstance(reading, Correction):
+        return reading.body
+    if reading.evidence is None:
+        return _encode(reading).decode()
+    # The evidence is in `files`, as a bill's file is.
+    return _encode(replace(reading, evidence=Evidence(reading.evidence.name, b""))).decode()
+
+
+def summary(reading: Reading | Correction) -> str:
     """A reading in one line."""
     match reading:
         case JobCallback():
             done = f"{_shown(reading.process)} of {_shown(reading.count)}"
             return f"{reading.queue or 'job'} {reading.qid}: {done}{' done' if reading.complete else ''}"
-        case Notification(bills=bills) if bills:
-            return f"{reading.type}: " + ", ".join(bill.number or bill.bill_id or "unidentified" for bill in bills)
-        case Notification():
-            return f"{reading.type}: {len(reading.sims)} SIM card{'' if len(reading.sims) == 1 else 's'}"
+        case Notification(bills=bills, sims=cards):
+            named = ", ".join(bill.number or bill.bill_id or "unidentified" for bill in bills)
+            return f"{reading.type}: {named or f'{len(cards)} SIM card' + 's' * (len(cards) != 1)}"
         case Unrecognised():
             return "not recognised" if reading.type is None else f"not recognised: type {reading.type}"
         case Unreadable():
             return f"not readable: {reading.reason}"
+        case Correction():
+            said = "is void" if reading.subject == "void" else reading.value or "is not paid"
+            return f"correction by {reading.by}: {reading.subject} {reading.key} {said}"
 
 
 def _shown(number: int | None) -> str:
     return "?" if number is None else str(number)
 
 
-def _items(reading: Reading) -> int:
+def _items(reading: Reading | Correction) -> int:
     match reading:
         case JobCallback():
             return len(reading.sims)

@@ -17,10 +17,13 @@ def keep(context: Context, files: Iterable[File]) -> int:
     count = 0
     for n, file in enumerate(files):
         count += 1
-        sha256 = None if file.content is None else hashlib.sha256(file.content).hexdigest()
-        if file.content is not None and sha256 is not None:
-            context.model.files.rows.append(
-                (sha256, file.name, file.media_type, len(file.content), file.content, context.position),
-            )
+        sha256 = None if file.content is None else keep_content(context, file.name, file.media_type, file.content)
         context.model.delivery_files.rows.append((context.position, n, sha256, file.name, file.media_type))
     return count
+
+
+def keep_content(context: Context, name: str | None, media_type: str | None, content: bytes) -> str:
+    """Keep a content, if it is not kept yet; its sha256 in lower-case hex."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    context.model.files.rows.append((sha256, name, media_type, len(content), content, context.position))
+    return sha256

@@ -9,22 +9,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from projections import accounts, bills, deliveries, files, jobs, sims
+from projections import corrections as correct
 from projections.context import Context
 from projections.sims import Touch
-from schema.readings import JobCallback, Notification, Unrecognised
+from schema import correction as corrections
+from schema.correction import Correction
+from schema.event import CORRECTION
+from schema.readings import JobCallback, Notification, Unreadable, Unrecognised
 
 if TYPE_CHECKING:
     from projections.read_model import ReadModel
+    from schema.decode import Decoder
     from schema.event import Event
     from schema.readings import Reading
 
 
-def fold(model: ReadModel, event: Event, reading: Reading) -> None:
+def read(event: Event, decoder: Decoder) -> Reading | Correction:
+    """What an event says: total for a delivery; for a correction, which is ours, `LogError` if it is damaged."""
+    if event.topic == CORRECTION:
+        return corrections.decode(event.delivery.body)
+    return decoder.decode(event.delivery.body)
+
+
+def fold(model: ReadModel, event: Event, reading: Reading | Correction) -> None:
     """Bring the read model, in memory, from before the event to after it."""
     delivery = event.delivery
     configuration = model.configuration
     sha256 = deliveries.digest(delivery)
-    repeat = deliveries.repeat_of(model, delivery, sha256, configuration.redelivery_window_s)
+    counts = event.position not in model.voided
+    repeat = None
+    if counts and not isinstance(reading, Correction):
+        repeat = deliveries.repeat_of(model, delivery, sha256, configuration.redelivery_window_s)
     context = Context(
         model,
         event.position,
@@ -37,16 +52,26 @@ def fold(model: ReadModel, event: Event, reading: Reading) -> None:
         configuration.working_days,
     )
     account = accounts.opened(context)
-    job = None
-    if isinstance(reading, JobCallback):
-        job = jobs.fold(context, reading)
-    elif isinstance(reading, Notification):
-        _notification(context, reading, account)
-    elif isinstance(reading, Unrecognised):
-        files.keep(context, reading.files)
+    job = _apply(context, reading, account) if counts else None
     deliveries.record(context, event, reading, sha256, job)
     if repeat is None:
         accounts.settle(context, account)
+
+
+def _apply(context: Context, reading: Reading | Correction, account: accounts.Account) -> str | None:
+    """Apply what an event says; the key of the job that it is about, if it is about one."""
+    match reading:
+        case JobCallback():
+            return jobs.fold(context, reading)
+        case Notification():
+            _notification(context, reading, account)
+        case Unrecognised():
+            files.keep(context, reading.files)
+        case Correction():
+            correct.fold(context, reading, account)
+        case Unreadable():
+            pass
+    return None
 
 
 def _notification(context: Context, reading: Notification, account: accounts.Account) -> None:

@@ -22,7 +22,7 @@ from projections.sims import Sim
 from projections.users import UserRow
 from schema import configuration as configurations
 from schema import tables
-from schema.errors import ReadModelError
+from schema.errors import ReadModelError, ReadModelOutdated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ HELD_ROWS = 200_000
 CACHE_KIB = 64 * 1024
 """SQLite's page cache: the look-up indexes of some million rows stay in memory."""
 
-REMEDY = "remove audit.db and project again; every row is made from the log"
+REMEDY = "`simtrail rebuild` makes it anew from the log"
 
 LOCK_TIMEOUT_S = 10
 """How long to wait for another writer, such as a swap, before it is an error."""
@@ -48,6 +48,8 @@ class ReadModel:
     """The tables of one audit.db, and what a batch has changed in them so far.
 
     Owned by one projector. `begin`, fold events, `commit`; `roll_back` on any error.
+    ``voided`` maps the positions that are not to count to those of the corrections
+    that say so: a rebuild sets it, and a follower, who knows no later ones, leaves it.
     """
 
     def __init__(self, connection: sqlite3.Connection, configuration: Configuration) -> None:
@@ -66,6 +68,7 @@ class ReadModel:
         self.bill_notices = History(connection, by_name["bill_notices"])
         self.files = History(connection, by_name["files"])
         self.delivery_files = History(connection, by_name["delivery_files"])
+        self.corrections = History(connection, by_name["corrections"])
         self.deliveries = History(connection, by_name["deliveries"])
         self._histories = (
             self.deliveries,
@@ -75,7 +78,9 @@ class ReadModel:
             self.bill_notices,
             self.files,
             self.delivery_files,
+            self.corrections,
         )
+        self.voided: dict[int, int] = {}
         self._first_deliveries: dict[tuple[str, str], tuple[int, str]] = {}
         self._connection = connection
         self._version: int | None = None
@@ -147,6 +152,7 @@ class ReadModel:
             return pending
         found: tuple[int, str] | None = self._connection.execute(
             "SELECT position, received_at FROM deliveries WHERE sha256 = ? AND source = ? AND repeat_of IS NULL"
+            " AND voided_by IS NULL AND kind <> 'correction'"
             " ORDER BY position DESC LIMIT 1",
             (sha256, source),
         ).fetchone()
@@ -204,12 +210,24 @@ def create_in_bulk(path: Path, configuration: Configuration) -> ReadModel:
     return ReadModel(connection, configuration)
 
 
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that only reads a read model. Raises `ReadModelError` where there is none."""
+    if not path.exists():
+        msg = f"there is no read model at {path}: `simtrail project` or `simtrail serve` makes one"
+        raise ReadModelError(msg)
+    try:
+        return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=LOCK_TIMEOUT_S)
+    except sqlite3.Error as error:
+        msg = f"the read model {path} can't be opened for reading: {error}"
+        raise ReadModelError(msg) from error
+
+
 def tracked(path: Path) -> int | None:
     """The position that a read model stands for; None where there is none yet."""
     if not path.exists():
         return None
+    connection = open_to_read(path)
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=LOCK_TIMEOUT_S)
         try:
             made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'tracking'").fetchone()
             found = (
@@ -241,8 +259,8 @@ def _check(connection: sqlite3.Connection, configuration: Configuration) -> int:
     ).fetchone()
     if version != tables.MODEL_VERSION:
         msg = f"the read model has version {version}, this simtrail writes {tables.MODEL_VERSION}: {REMEDY}"
-        raise ReadModelError(msg)
+        raise ReadModelOutdated(msg)
     if digest != configurations.digest(configuration):
         msg = f"the read model was made with another configuration ({digest[:12]}): {REMEDY}"
-        raise ReadModelError(msg)
+        raise ReadModelOutdated(msg)
     return int(position)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from projections import changes as change
-from projections.identity import match
+from projections.identity import differ, match
 from projections.rows import Row
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 IDENTIFIERS = ("iccid", "imsi", "msisdn", "platform_id")
 """From the strongest to the weakest."""
 
-Basis = Literal["explicit", "implied", "msu_lock"]
+Basis = Literal["explicit", "implied", "msu_lock", "correction"]
 
 
 class Sim(Row):
@@ -104,6 +104,56 @@ def find(context: Context, card: SimCard) -> Sim | None:
     """The row that an observed SIM card is about, if it is known."""
     row = _remembered(context, card)
     return row if row is not None else match(context.model.sims, context.source, _identifiers(card)).row
+
+
+def correct(context: Context, key: str, status: str) -> bool:
+    """Set a card's own status, as a person says it is; False if there is no such card."""
+    row = context.model.sims.get(key)
+    if row is None:
+        return False
+    changes: Changes = {}
+    _put_status(row, status, "correction", changes, context.at)
+    row.status_raw = None
+    _record_correction(context, row, status, changes)
+    return True
+
+
+def unite(context: Context, key: str, into: str) -> bool:
+    """Make one card of two, as a person says they are; False unless both are there and can be one."""
+    other, row = context.model.sims.get(key), context.model.sims.get(into)
+    if other is None or row is None or other is row or other.source != row.source:
+        return False
+    if any(differ(column, getattr(row, column), getattr(other, column)) for column in IDENTIFIERS):
+        return False
+    _merge(context, row, other)
+    _rekey(context, row)
+    context.model.sims.index(row)
+    _record_correction(context, row, None, {"sim": (key, row.sim)})
+    return True
+
+
+def _record_correction(context: Context, row: Sim, said: str | None, changes: Changes) -> None:
+    row.position = context.position
+    context.model.sims.put(row)
+    context.model.sim_events.rows.append(
+        (
+            context.position,
+            0,
+            row.sim,
+            context.source,
+            context.at,
+            "correction",
+            None,
+            None,
+            "applied",
+            said,
+            row.status,
+            row.status_basis,
+            None,
+            change.text(changes),
+            "[]",
+        ),
+    )
 
 
 def _names(anomalies: tuple[str, ...]) -> str:
@@ -275,11 +325,15 @@ def _set_status(row: Sim, card: SimCard, by: Touch, changes: Changes, at: str) -
     else:
         change.assign(row, changes, "status_raw", card.status_raw)
         return
+    _put_status(row, status, basis, changes, at)
+    row.status_raw = card.status_raw
+
+
+def _put_status(row: Sim, status: str, basis: Basis, changes: Changes, at: str) -> None:
     if row.status != status:
         change.assign(row, changes, "status", status)
         row.status_since = at
     row.status_basis = basis
-    row.status_raw = card.status_raw
     if status == "active" and row.msu_locked_at is not None:
         changes["msu_locked_at"] = (row.msu_locked_at, None)
         row.msu_locked_at = None

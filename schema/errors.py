@@ -7,6 +7,7 @@
     │   ├── LogNotThere             there is no log yet
     │   └── LogUnavailable          the log can't be written now; nothing was kept
     ├── ReadModelError              the read model can't be opened or written
+    │   └── ReadModelOutdated       it was made by another version or with another configuration
     ├── SealError                   the seals can't be opened, written or trusted
     │   ├── ForkError               the log is not the one that was sealed; nothing is signed
     │   └── SignerUnavailable       no signature can be had now; what was to be signed is kept
@@ -46,6 +47,10 @@ class LogUnavailable(LogError):
 
 class ReadModelError(SimtrailError):
     """The read model can't be opened or written."""
+
+
+class ReadModelOutdated(ReadModelError):
+    """The read model was made by another version, or with another configuration: a rebuild mends it."""
 
 
 class SealError(SimtrailError):

@@ -1,4 +1,4 @@
-"""The event: one delivery as it came, and its stored form.
+"""The events: a delivery as it came, or a correction as a person made it; and their stored form.
 
 The stored form (the *envelope*) is MessagePack: a map with ``v`` (1),
 ``received_at``, ``source``, ``remote``, ``headers`` and ``body``. It never
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TOPIC = "webhook.received"
-"""The fixed topic of the one kind of event; never the name of a class."""
+"""The topic of a delivery; never the name of a class."""
+
+CORRECTION = "correction.recorded"
+"""The topic of a correction. Its body is ours (`schema.correction`): no sender can choose a topic."""
 
 ENVELOPE_VERSION = 1
 
@@ -52,15 +55,19 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """A recorded delivery: ``position`` is its number in the log, from 1."""
+    """What was recorded: ``position`` is its number in the log, from 1.
+
+    A correction has the form of a delivery, from nowhere, with its own topic.
+    """
 
     position: int
     delivery: Delivery
+    topic: str = TOPIC
 
 
 @dataclass(frozen=True)
 class WebhookReceived:
-    """The domain event that the `eventsourcing` library stores.
+    """The domain event of a delivery, as the `eventsourcing` library stores it.
 
     Each is the only event of an originator of its own, so any number of
     writers may append without asking each other for a version.
@@ -69,6 +76,23 @@ class WebhookReceived:
     originator_id: UUID
     originator_version: int
     delivery: Delivery
+
+
+@dataclass(frozen=True)
+class CorrectionRecorded:
+    """The domain event of a correction; otherwise as `WebhookReceived`."""
+
+    originator_id: UUID
+    originator_version: int
+    delivery: Delivery
+
+
+DomainEvent = WebhookReceived | CorrectionRecorded
+
+CLASSES: dict[str, type[DomainEvent]] = {TOPIC: WebhookReceived, CORRECTION: CorrectionRecorded}
+"""The closed registry of topics: nothing else is ever stored, or taken for an event."""
+
+TOPICS = {kind: topic for topic, kind in CLASSES.items()}
 
 
 _encoder = msgspec.msgpack.Encoder()

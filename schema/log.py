@@ -2,7 +2,7 @@
 
 Every override of the library is in this module. Facts that bind it:
 
-- A stored topic is looked up in a closed registry, never resolved as an import.
+- A stored topic is looked up in the closed registry of `schema.event`, never resolved as an import.
 - The state is our envelope (`schema.event`), never the library's JSON, which
   acts on ``_type_``/``_data_`` inside a payload.
 - ``synchronous=FULL`` is set here, not assumed: a commit returns after fsync.
@@ -30,7 +30,7 @@ from eventsourcing.utils import Environment
 
 from schema import event as events
 from schema.errors import LogError, LogNotThere, LogUnavailable
-from schema.event import TOPIC, Delivery, Event, WebhookReceived
+from schema.event import CLASSES, CORRECTION, TOPICS, Delivery, DomainEvent, Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,25 +78,23 @@ class _EnvelopeMapper(Mapper[UUID]):
     """Maps by a closed registry of topics; no string from the log names code."""
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
-        if not isinstance(domain_event, WebhookReceived):
-            msg = f"the log keeps {WebhookReceived.__name__} only, not {type(domain_event).__name__}"
+        if not isinstance(domain_event, DomainEvent):
+            msg = f"the log keeps {' and '.join(CLASSES)} only, not a {type(domain_event).__name__}"
             raise LogError(msg)
         return StoredEvent(
             domain_event.originator_id,
             domain_event.originator_version,
-            TOPIC,
+            TOPICS[type(domain_event)],
             events.encode(domain_event.delivery),
         )
 
-    def to_domain_event(self, stored_event: StoredEvent) -> WebhookReceived:
+    def to_domain_event(self, stored_event: StoredEvent) -> DomainEvent:
         if not isinstance(stored_event.originator_id, UUID):
             msg = f"an originator of the log is a UUID, not {stored_event.originator_id!r}"
             raise LogError(msg)
-        return WebhookReceived(
-            stored_event.originator_id,
-            stored_event.originator_version,
-            _delivery(stored_event.topic, stored_event.state),
-        )
+        delivery = _delivery(stored_event.topic, stored_event.state)
+        kind = CLASSES[stored_event.topic]
+        return kind(stored_event.originator_id, stored_event.originator_version, delivery)
 
 
 class _Pool(SQLiteConnectionPool):
@@ -133,6 +131,10 @@ class _Recorder(SQLiteApplicationRecorder):
                 page.append(row)
         return page
 
+    def commit_nothing(self) -> None:
+        """Write and fsync a page with what it holds already."""
+        self.execute(f"PRAGMA user_version = {self.execute('PRAGMA user_version')}")
+
     def execute(self, pragma: str) -> int:
         """The first value that a pragma gives, outside a transaction; 0 if it gives none."""
         with self.datastore.get_connection(commit=False) as connection:
@@ -166,7 +168,13 @@ class Log(Application[UUID]):
     def __init__(self, uri: str, *, create: bool, checkpoints: bool) -> None:
         self._checkpoints = checkpoints
         super().__init__({"SQLITE_DBNAME": uri, "CREATE_TABLE": "yes" if create else "no"})
-        if create and not checkpoints:
+        if checkpoints:
+            # What a former process left may be whole in memory only, if its fsync failed:
+            # nothing is acknowledged on top of that before it is in the file itself.
+            self._log_recorder.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # SQLite opens a file that may only be read as if nothing were wrong, for good.
+            self._log_recorder.commit_nothing()
+        elif create:
             self._log_recorder.execute("PRAGMA wal_autocheckpoint = 0")
 
     def close(self) -> None:
@@ -195,16 +203,22 @@ class Log(Application[UUID]):
             raise TypeError(type(self.recorder))
         return self.recorder
 
-    def append(self, batch: Sequence[WebhookReceived]) -> list[int]:
+    def append(self, batch: Sequence[DomainEvent]) -> list[int]:
         """Store the batch in one durable commit; the position of each, in order.
 
         All of it is on disk when this returns. Raises `LogUnavailable`, with the
-        cause's own words, where that can't be said; then none of it counts.
+        cause's own words, where that can't be said; then none of it counts. An empty batch
+        commits a page that changes nothing: so one finds out whether the log can be written.
         """
         try:
+            if not batch:
+                self._log_recorder.commit_nothing()
+                return []
             recordings = self.events.put(batch)
         except (PersistenceError, sqlite3.Error, OSError) as error:
-            msg = f"{len(batch)} deliveries can't be appended: {error}"
+            msg = (
+                f"{len(batch)} deliveries can't be appended: {error}" if batch else f"the log can't be written: {error}"
+            )
             raise LogUnavailable(msg) from error
         return [recording.notification.id for recording in recordings]
 
@@ -215,7 +229,16 @@ class Log(Application[UUID]):
         except (PersistenceError, sqlite3.Error) as error:
             msg = f"the log can't be read after position {position}: {error}"
             raise LogError(msg) from error
-        return [Event(at, _delivery(topic, state)) for at, topic, state in page]
+        return [Event(at, _delivery(topic, state), topic) for at, topic, state in page]
+
+    def corrections(self, last: int) -> list[Event]:
+        """The corrections up to a position, in order: few, and read without the deliveries between."""
+        try:
+            found = self._log_recorder.select_notifications(1, last, last, [CORRECTION]) if last > 0 else []
+        except (PersistenceError, sqlite3.Error) as error:
+            msg = f"the log's corrections can't be read: {error}"
+            raise LogError(msg) from error
+        return [Event(each.id, _delivery(each.topic, each.state), each.topic) for each in found]
 
     def at(self, position: int) -> Event | None:
         """The event at a position, if there is one."""
@@ -236,7 +259,7 @@ class Log(Application[UUID]):
 
 
 def _delivery(topic: str, state: bytes) -> Delivery:
-    if topic != TOPIC:
+    if topic not in CLASSES:
         msg = f"the log holds an event of topic {topic!r}, which this simtrail does not know: upgrade"
         raise LogError(msg)
     return events.decode(state)

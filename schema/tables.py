@@ -144,6 +144,7 @@ TABLES = (
             "outcome": "text!",
             "anomalies": "text!",
             "repeat_of": "integer",
+            "voided_by": "integer",
             "job": "text",
             "item_count": "integer!",
             "file_count": "integer!",
@@ -154,7 +155,12 @@ TABLES = (
             "body": "text!",
         },
         ("position",),
-        {**_SOURCE, "repeat_of": ("deliveries", "position"), "job": ("jobs", "job")},
+        {
+            **_SOURCE,
+            "repeat_of": ("deliveries", "position"),
+            "voided_by": ("deliveries", "position"),
+            "job": ("jobs", "job"),
+        },
         (
             ("received_at",),
             ("source", "received_at"),
@@ -163,6 +169,7 @@ TABLES = (
             ("queue",),
             ("outcome",),
             ("repeat_of",),
+            ("voided_by",),
             ("job",),
         ),
         lookups=(("sha256",),),
@@ -341,6 +348,60 @@ TABLES = (
         (("sha256",),),
     ),
     Table(
+        "corrections",
+        {
+            "position": "integer!",
+            "at": "text!",
+            "subject": "text!",
+            "key": "text!",
+            "value": "text",
+            "author": "text!",
+            "reason": "text!",
+            "evidence": "text",
+            "effect": "text!",
+        },
+        ("position",),
+        {"evidence": ("files", "sha256"), **_POSITION},
+        (("subject", "key"), ("author",), ("evidence",)),
+        without_rowid=False,
+    ),
+    Table(
+        "rebuilds",
+        {
+            "rebuild": "integer!",
+            "started_at": "text!",
+            "finished_at": "text!",
+            "reason": "text!",
+            "code_version": "text!",
+            "model_version": "integer!",
+            "configuration_before": "text",
+            "configuration": "text!",
+            "position_before": "integer",
+            "position": "integer!",
+            "rows_added": "integer!",
+            "rows_removed": "integer!",
+            "rows_changed": "integer!",
+            "digests_before": "text!",
+            "digests": "text!",
+        },
+        ("rebuild",),
+        without_rowid=False,
+    ),
+    Table(
+        "rebuild_changes",
+        {
+            "n": "integer!",
+            "table_name": "text!",
+            "kind": "text!",
+            "key": "text!",
+            "position": "integer!",
+            "columns": "text!",
+        },
+        ("n",),
+        indexes=(("table_name", "kind"), ("key",)),
+        without_rowid=False,
+    ),
+    Table(
         "tracking",
         {
             "projection": "text!",
@@ -355,7 +416,7 @@ TABLES = (
 
 BY_NAME = {table.name: table for table in TABLES}
 
-FOLDED = tuple(table for table in TABLES if table.name != "tracking")
+FOLDED = tuple(table for table in TABLES if table.name not in {"tracking", "rebuilds", "rebuild_changes"})
 """The tables that are a function of the log and the configuration alone."""
 
 

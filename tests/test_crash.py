@@ -75,7 +75,7 @@ def test_a_killed_process_loses_and_doubles_nothing(
     assert acknowledged.keys() <= kept.keys()
     assert len(set(kept.values())) == len(kept)
     for path in (data / "audit.db", tmp_path / "clean.db"):
-        follow(data / "log.db", path, Configuration(), stop=threading.Event(), once=True)
+        follow(data / "log.db", path, Configuration, stop=threading.Event(), once=True)
     assert rows(data / "audit.db") == rows(tmp_path / "clean.db")
     with closing(sqlite3.connect(data / "audit.db")) as audit:
         digests = dict(audit.execute("SELECT position, sha256 FROM deliveries"))

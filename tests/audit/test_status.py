@@ -36,7 +36,7 @@ def record(folder: DataFolder, *bodies: bytes) -> None:
 
 
 def project(folder: DataFolder) -> None:
-    follow(folder.log, folder.read_model, load(folder.configuration), stop=threading.Event(), once=True)
+    follow(folder.log, folder.read_model, lambda: load(folder.configuration), stop=threading.Event(), once=True)
 
 
 def test_a_fresh_folder_has_nothing(folder: DataFolder) -> None:

@@ -14,16 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from projections import read_model
+from projections import read_model, rebuild
+from projections.corrections import is_void
 from projections.follower import apply, follow
+from schema import correction as corrections
 from schema.configuration import Configuration
+from schema.correction import Correction
 from schema.decode import Decoder
-from schema.event import Delivery, WebhookReceived, instant, uuid7
+from schema.event import CorrectionRecorded, Delivery, WebhookReceived, instant, uuid7
 from schema.log import open_to_append, open_to_read
 from schema.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from schema.correction import Subject
+    from schema.event import Event
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 """A Monday."""
@@ -51,9 +57,17 @@ class World:
         delivery = Delivery(instant(self.now), source, "127.0.0.1", {"content-type": "application/json"}, raw)
         return self._log.append([WebhookReceived(uuid7(self.now, lambda n: entropy[:n]), 1, delivery)])[0]
 
+    def correct(self, subject: Subject, key: str, value: str | None = None, source: str = "main") -> int:
+        """Append a correction; its position."""
+        body = corrections.encode(Correction(subject, key, value, "A. Auditor", "seen on paper"))
+        self.now += timedelta(seconds=1)
+        entropy = hashlib.sha256(f"correction {next(self._serial)}".encode()).digest()
+        delivery = Delivery(instant(self.now), source, "correction", {}, body)
+        return self._log.append([CorrectionRecorded(uuid7(self.now, lambda n: entropy[:n]), 1, delivery)])[0]
+
     def project(self) -> None:
         """Follow the log to its end."""
-        follow(self.log, self.audit, self.configuration, stop=threading.Event(), once=True)
+        follow(self.log, self.audit, lambda: self.configuration, stop=threading.Event(), once=True)
 
     def fold_into(self, path: Path, batches: Iterable[int]) -> Path:
         """Fold the whole log into another read model, in batches of these sizes, then of all that is left."""
@@ -65,9 +79,17 @@ class World:
                 page = log.after(position, max_events=size)
                 if not page:
                     break
-                position = apply(model, decoder, page, since=position)
+                plain = list(itertools.takewhile(lambda event: not is_void(event), page))
+                if plain:
+                    position = apply(model, decoder, plain, since=position)
+                else:
+                    position = rebuild.replace(log, path, self.configuration, last=page[0].position)
         model.close()
         return path
+
+    def apply(self, model: read_model.ReadModel, page: list[Event]) -> None:
+        """Fold a page, as the follower does."""
+        apply(model, Decoder(self.configuration), page, since=page[0].position - 1)
 
     def rows(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
         """Rows of the read model, after following the log."""

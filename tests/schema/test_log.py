@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -143,7 +144,7 @@ def test_the_librarys_own_reading_gives_the_same_event(log):
 
 def test_only_our_event_is_kept(log):
     """The registry is closed in both directions."""
-    with pytest.raises(LogError, match="WebhookReceived only"):
+    with pytest.raises(LogError, match=r"webhook\.received and correction\.recorded only"):
         log.mapper.to_stored_event(object())
 
 
@@ -166,6 +167,21 @@ def test_a_log_that_is_being_made_is_not_there_yet(tmp_path):
     (tmp_path / "log.db").touch()
     with pytest.raises(LogNotThere):
         open_to_read(tmp_path / "log.db")
+
+
+def test_an_empty_batch_is_a_commit_without_an_event(tmp_path):
+    """It finds out whether the log can be written, and leaves no trace among the events."""
+    with open_to_append(tmp_path / "log.db") as log, open_to_read(tmp_path / "log.db") as reader:
+        log.append([event(1)])
+        before = reader.version()
+        assert log.append([]) == []
+        assert reader.version() != before
+        assert reader.head() == 1
+        with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
+            log._log_recorder.execute("PRAGMA busy_timeout = 0")
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LogUnavailable, match="locked"):
+                log.append([])
 
 
 def test_a_missing_log_is_not_made_by_a_reader(tmp_path):

@@ -141,6 +141,8 @@ def test_long_bodies_are_cut_and_say_so():
         assert text.startswith("x" * BODY_CHARACTERS + "…")
         assert "the log has the whole" in text
         assert len(text) < BODY_CHARACTERS + 100
+    wide = "\U0001f600" * (BODY_CHARACTERS + 1)
+    assert unreadable_text(wide.encode()).startswith(wide[:-1] + "…")
     url = b"https://user:" + b"p" * 500
     assert "ppp" not in unreadable_text(b"x" * (BODY_CHARACTERS - 100) + url + b"@h/")
 

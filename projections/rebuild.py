@@ -1,0 +1,196 @@
+"""Rebuilding: the whole log folded into a new read model beside the live one.
+
+Written without journal and fsync, indexes last: until it is swapped in, a rebuild
+that is interrupted is only a file to throw away. What is written is made by the
+same `fold` as when following; only how it is written differs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from projections import read_model
+from projections.corrections import is_void, voided
+from projections.fold import fold, read
+from schema.decode import Decoder
+from schema.errors import ReadModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from schema.configuration import Configuration
+    from schema.event import Event
+    from schema.log import Log
+
+BATCH_EVENTS = 5_000
+"""Events a transaction: enough that committing costs nothing; the log's page bounds their bytes."""
+
+SPACE_FACTOR = 1.2
+"""Free space asked for, as a multiple of the live read model or of the log, whichever is
+larger: rows and indexes of the new one, and what arrives meanwhile."""
+
+
+def need_space(folder: Path, *files: Path) -> None:
+    """Raise `ReadModelError` if a read model as large as the largest of the files would not fit."""
+    needed = int(SPACE_FACTOR * max((file.stat().st_size for file in files if file.exists()), default=0))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        msg = f"a rebuild needs about {needed:,} bytes in {folder}, {free:,} are free: make room and try again"
+        raise ReadModelError(msg)
+
+
+def build(  # noqa: PLR0913 - what a rebuild needs, each by name
+    log: Log,
+    path: Path,
+    configuration: Configuration,
+    *,
+    last: int | None = None,
+    moment: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Make a read model of the log, in a file that is not there yet; the position it stands for.
+
+    Ends at the log's head, or at the position ``last``, or with all events received
+    up to ``moment`` (an instant as the log writes it). Checked before this returns.
+    Raises `ReadModelError` or `LogError`, and leaves no file, where it can't be made.
+    """
+    try:
+        model = read_model.create_in_bulk(path, configuration)
+        try:
+            until = _Until(log.head() if last is None else last, moment)
+            known = [event for event in log.corrections(until.last) if until.holds(event)]
+            model.voided = voided(known)
+            position = _fold(log, model, until, on_progress)
+            model.finish()
+        finally:
+            model.close()
+        check(path)
+    except sqlite3.Error as error:
+        discard(path)
+        msg = f"the read model can't be rebuilt in {path}: {error}"
+        raise ReadModelError(msg) from error
+    except BaseException:
+        discard(path)
+        raise
+    return position
+
+
+def catch_up(log: Log, path: Path, configuration: Configuration, last: int) -> bool:
+    """Fold what arrived since, up to a position, into a read model that was built.
+
+    False where a correction in between makes something void: then it must be built again.
+    """
+    with closing(read_model.open_to_write(path, configuration)) as model:
+        start = model.position()
+        if any(event.position > start and is_void(event) for event in log.corrections(last)):
+            return False
+        if last > start:
+            _fold(log, model, _Until(last, None), None)
+        return True
+
+
+def replace(log: Log, live: Path, configuration: Configuration, *, last: int) -> int:
+    """Build the read model anew up to a position and put it in the place of the live one; that position."""
+    built = beside(live)
+    discard(built)
+    need_space(live.parent, live)
+    position = build(log, built, configuration, last=last)
+    keep_rebuilds(live, built)
+    swap(built, live)
+    return position
+
+
+def beside(live: Path) -> Path:
+    """Where the read model that is to replace a live one is built."""
+    return live.with_name(live.name + ".new")
+
+
+def keep_rebuilds(live: Path, built: Path) -> None:
+    """Take the record of earlier rebuilds over into a read model that was built."""
+    with closing(sqlite3.connect(built)) as connection, connection:
+        connection.execute("ATTACH ? AS live", (str(live),))
+        for table in ("rebuilds", "rebuild_changes"):
+            if connection.execute("SELECT 1 FROM live.sqlite_master WHERE name = ?", (table,)).fetchone():
+                connection.execute(f"INSERT INTO main.{table} SELECT * FROM live.{table}")
+
+
+class _Until(msgspec.Struct, frozen=True):
+    """How far to fold: up to a position, and of that what was received up to a moment."""
+
+    last: int
+    moment: str | None
+
+    def holds(self, event: Event) -> bool:
+        """Whether an event is to be folded."""
+        return event.position <= self.last and (self.moment is None or event.delivery.received_at <= self.moment)
+
+
+def _fold(
+    log: Log,
+    model: read_model.ReadModel,
+    until: _Until,
+    on_progress: Callable[[int, int], None] | None,
+) -> int:
+    decoder = Decoder(model.configuration)
+    position = seen = model.position()
+    while page := log.after(seen, max_events=BATCH_EVENTS):
+        seen = page[-1].position
+        events = [event for event in page if until.holds(event)]
+        if events:
+            model.begin()
+            for event in events:
+                fold(model, event, read(event, decoder))
+            position = events[-1].position
+            model.commit(position, events[-1].delivery.received_at)
+        if on_progress is not None:
+            on_progress(min(seen, until.last), until.last)
+        if seen >= until.last:
+            break
+    return position
+
+
+def check(path: Path) -> None:
+    """Raise `ReadModelError` unless a read model is whole: storage, references, counts, tracking."""
+    with closing(sqlite3.connect(path)) as connection:
+        (storage,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        dangling = connection.execute("PRAGMA foreign_key_check").fetchone()
+        (events, newest), (tracked,) = (
+            connection.execute("SELECT count(*), coalesce(max(position), 0) FROM deliveries").fetchone(),
+            connection.execute("SELECT position FROM tracking").fetchone(),
+        )
+    if storage != "ok" or dangling is not None or newest != tracked:
+        msg = (
+            f"the read model {path} is not whole: storage {storage}, dangling reference {dangling},"
+            f" {events} deliveries up to {newest}, tracked {tracked}"
+        )
+        raise ReadModelError(msg)
+
+
+def swap(built: Path, live: Path) -> None:
+    """Put what was built in the place of the live read model, in one atomic step.
+
+    SQLite's online backup writes all pages in one transaction: readers see the old
+    tables or the new, never both, and neither wait nor fail; the file stays the same
+    one, so nobody needs to open it again. A projector waits meanwhile, and then goes
+    on from the position that it finds.
+    """
+    try:
+        with closing(sqlite3.connect(built)) as source, closing(sqlite3.connect(live)) as destination:
+            destination.execute("PRAGMA journal_mode = WAL")
+            source.backup(destination)
+    except sqlite3.Error as error:
+        msg = f"{live} can't be replaced by {built}: {error}; it is as it was"
+        raise ReadModelError(msg) from error
+    discard(built)
+
+
+def discard(path: Path) -> None:
+    """Remove a read model's file, and what SQLite keeps beside it."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
