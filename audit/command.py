@@ -20,6 +20,11 @@ from audit import append as capture
 from audit import folder as folders
 from audit import options, services
 from audit import publish as publishing
+from audit.asof import asof
+from audit.backup import backup
+from audit.correct import correct
+from audit.doctor_command import doctor
+from audit.rebuild import command as rebuild
 from audit.services import Address
 from audit.simulate import simulate
 from audit.sources import sources, webhook_url
@@ -204,6 +209,9 @@ def publish(*, data: Path, publish_host: str, publish_port: int, supervised: boo
 
 
 main.add_command(sources)
+main.add_command(correct)
+main.add_command(rebuild)
+main.add_command(asof)
 
 
 @main.command()
@@ -270,6 +278,8 @@ def append(*, files: tuple[Path, ...], data: Path, source: str, form: Form | Non
             click.echo(f"{position}\t{name}")
 
 
+main.add_command(doctor)
+main.add_command(backup)
 main.add_command(simulate)
 
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Mapping
 
-COMMANDS = ["serve", "receive", "project", "publish", "sources", "status", "append", "simulate"]
+COMMANDS = ["serve", "receive", "project", "publish", "sources", "correct", "rebuild", "asof"]
+COMMANDS += ["status", "append", "doctor", "backup", "simulate"]
 
 
 def run(*arguments: str | Path, stdin: bytes | None = None, variables: Mapping[str, str] | None = None) -> Result:
@@ -133,6 +134,9 @@ def test_every_option_names_its_variable(path: tuple[str, ...]) -> None:
         ("project", "SIMTRAIL_PROJECT_ONCE=1", "once", True),
         ("status", "SIMTRAIL_DATA=/a", "data", Path("/a")),
         ("status", "SIMTRAIL_STATUS_JSON=1", "as_json", True),
+        ("doctor", "SIMTRAIL_PORT=1", "port", 1),
+        ("doctor", "SIMTRAIL_DOCTOR_FULL=1", "full", True),
+        ("doctor", "SIMTRAIL_DOCTOR_JSON=1", "as_json", True),
     ],
 )
 def test_a_setting_comes_from_its_variable(
@@ -201,6 +205,8 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
     "arguments",
     [
         ("status",),
+        ("doctor",),
+        ("backup", "copy"),
         ("append", __file__),
         ("project",),
         ("project", "--once"),

@@ -1,0 +1,224 @@
+"""Backups: everything of an installation that can't be made again, copied while it runs.
+
+A log is copied by SQLite's online backup, inside one read transaction. So the copy is
+the log as it was at one moment, whatever is appended meanwhile, and no append waits. It copies
+pages, so that every event keeps its position by construction; `VACUUM INTO` also keeps
+them, in the SQLite of today, but SQLite promises that only for tables with an integer key,
+which the library's is not. What it costs is the write-ahead log, which grows by what is appended meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import click
+
+from audit import folder as folders
+from audit import options
+from schema.errors import ConfigurationError, LogNotThere, SimtrailError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from audit.folder import DataFolder
+
+SUMS = "SHA256SUMS"
+"""The list of a backup's files and their hashes, as `sha256sum --check` reads it."""
+
+SEALS = "seals.db"
+
+PAGES = 1_024
+"""Pages that one step copies: 4 MB, so that a bar moves."""
+
+EVENTS = "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+LOCK_TIMEOUT_S = 10
+"""How long to wait for a log that is being opened or closed."""
+
+BAR_STEPS = 200
+
+
+class BackupError(SimtrailError):
+    """A backup can't be made; nothing of it was left."""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds: how many events, the position of the last, and one hash for all.
+
+    ``sha256`` is that of the SHA-256 of each event's state, in the order of their positions: two
+    logs with the same one have the same events.
+    """
+
+    files: tuple[str, ...]
+    events: int
+    head: int
+    sha256: str
+
+
+def back_up(folder: DataFolder, target: Path, tell: Callable[[float], None]) -> Backup:
+    """Copy an installation's log, seals, sources and configuration to a folder that is not there yet.
+
+    It is written beside the target under another name, compared event by event with what it is
+    a copy of, and takes its own name once all of it is on disk. ``tell`` is given how much is done, of 1. Raises `ConfigurationError` for a target that can't be,
+    `LogNotThere` where there is no log, and `BackupError` for anything else that fails.
+    """
+    target = target.absolute()
+    if not folder.log.exists():
+        msg = f"there is no log at {folder.log}, so there is nothing to back up"
+        raise LogNotThere(msg)
+    _require_free(target)
+    try:
+        with _staging(target) as made:
+            made.chmod(FOLDER_MODE)
+            # The seals first: seals of events that the copy of the log lacks would look like a fork.
+            if (folder.path / SEALS).exists():
+                with _reading(folder.path / SEALS) as seals:
+                    _copy(seals, made / SEALS, lambda _: None)
+            with _reading(folder.log) as log:
+                _copy(log, made / folder.log.name, lambda share: tell(share / 2))
+                events, head, sha256 = _compare(log, made / folder.log.name, lambda share: tell((1 + share) / 2))
+            for small in (folder.sources, folder.configuration):
+                if small.exists():
+                    shutil.copyfile(small, made / small.name)
+            files = tuple(sorted(path.name for path in made.iterdir()))
+            _write_sums(made, files)
+            _sync(made)
+            made.rename(target)
+            _sync_one(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        msg = f"the backup {target} can't be made: {error}; nothing of it was left"
+        raise BackupError(msg) from error
+    return Backup(files, events, head, sha256)
+
+
+def _require_free(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        msg = f"{target} is there already, and a backup is never written over anything: choose another name"
+        raise ConfigurationError(msg)
+    if not target.parent.is_dir():
+        msg = f"there is no folder {target.parent} to make the backup in"
+        raise ConfigurationError(msg)
+
+
+@contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """A folder beside the target, on its file system; gone afterwards unless it was renamed."""
+    made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A database as it is at this moment, for the length of the context."""
+    uri = f"file:{quote(str(path))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        # The snapshot is taken by the first read, not by BEGIN.
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        yield connection
+
+
+def _copy(source: sqlite3.Connection, path: Path, tell: Callable[[float], None]) -> None:
+    """The database as the connection sees it, checked by SQLite, in one file that nobody else may read."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
+    with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+        copy.execute("PRAGMA synchronous = FULL")
+        source.backup(
+            copy,
+            pages=PAGES,
+            progress=lambda _, left, pages: tell(1 - left / max(1, pages)),
+        )
+    with _opened(path) as copy:
+        (verdict,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        msg = (
+            f"{path.name} is damaged: {verdict}. Keep your earlier backups; "
+            "`simtrail doctor --full` says more; the disk or the memory of this machine may be at fault"
+        )
+        raise BackupError(msg)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A copy, to read: as what is on disk and will not change, so that no file is made beside it."""
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?immutable=1", uri=True)) as connection:
+        yield connection
+
+
+def _compare(source: sqlite3.Connection, path: Path, tell: Callable[[float], None]) -> tuple[int, int, str]:
+    """How many events, the last position, and the hash of all; each event of the copy is the one it is a copy of."""
+    (events,) = source.execute("SELECT count(*) FROM stored_events").fetchone()
+    total, head, hashed = 0, 0, hashlib.sha256()
+    with _opened(path) as copy:
+        for mine, its in zip_longest(source.execute(EVENTS), copy.execute(EVENTS)):
+            if mine != its:
+                msg = (
+                    f"the copy's event at position {(mine or its)[0]} is not the log's: nothing of the backup was left"
+                )
+                raise BackupError(msg)
+            total, head = total + 1, mine[0]
+            hashed.update(hashlib.sha256(mine[4]).digest())
+            if total % max(1, events // BAR_STEPS) == 0:
+                tell(total / events)
+    return total, head, hashed.hexdigest()
+
+
+def _write_sums(made: Path, files: tuple[str, ...]) -> None:
+    lines = []
+    for name in files:
+        with (made / name).open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    (made / SUMS).write_text("".join(lines))
+
+
+def _sync(made: Path) -> None:
+    """Everything in the folder, and the folder, on disk."""
+    for path in made.iterdir():
+        path.chmod(FILE_MODE)
+        _sync_one(path)
+    _sync_one(made)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@click.command()
+@click.argument("target", metavar="DEST", type=click.Path(path_type=Path))
+@options.data
+def backup(*, target: Path, data: Path) -> None:
+    """Copy what can't be made again, while simtrail runs.
+
+    DEST is a folder that is not there yet. It gets log.db, sources.json, simtrail.toml
+    and seals.db, as far as there are, and SHA256SUMS. Every event of the copy is compared with the
+    log's; DEST is there once all of it is on disk, or not at all. audit.db is
+    not copied: `simtrail project` makes it from the log.
+
+    To restore, stop simtrail, and start it with --data on a copy of DEST.
+    """
+    folder = folders.existing(data)
+    with click.progressbar(length=BAR_STEPS, label="Backing up", file=sys.stderr) as bar:
+        made = back_up(folder, target, lambda share: bar.update(int(share * BAR_STEPS) - bar.pos))
+    click.echo(f"{target}: {made.events} events up to position {made.head}, sha256 {made.sha256}")

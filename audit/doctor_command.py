@@ -1,0 +1,51 @@
+"""The command `simtrail doctor`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from audit import folder as folders
+from audit import options
+from audit.doctor import examine
+from audit.services import Address
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WIDTH = 15
+
+
+@click.command()
+@options.data
+@options.receiver
+@options.option("--full", is_flag=True, help="Read every event and check every page, however many.")
+@options.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="SIMTRAIL_DOCTOR_JSON",
+    help="As a JSON array of objects: check, state, told, remedy.",
+)
+def doctor(*, data: Path, host: str, port: int, full: bool, as_json: bool) -> None:
+    """Look the installation over, and say what to do.
+
+    One line a check: ok, warning or failed; what was found; and, after an arrow, what to
+    do about it. Changes nothing, and may run beside everything else. Exits with 1 if
+    a check failed.
+    """
+    url = Address(host, port).url
+    findings = []
+    for finding in examine(folders.existing(data), url, datetime.now(UTC), full=full):
+        findings.append(finding)
+        if not as_json:
+            remedy = f" -> {finding.remedy}" if finding.remedy else ""
+            click.echo(f"{finding.state:<9}{finding.check:<{WIDTH}}{finding.told}{remedy}")
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    sys.exit(any(finding.state == "failed" for finding in findings))
