@@ -128,7 +128,7 @@ def serve(  # noqa: PLR0913 - one for each option
     def announce() -> None:
         nonlocal announced
         if secret is None:
-            again = f"simtrail sources rotate {known[0].name} --data {shlex.quote(str(data))}"
+            again = f"simtrail sources rotate {known[0].name} --data {shlex.quote(str(data))} --base-url {base_url or receiver.url}"
             click.echo(f"Webhook URL: shown when it was made, not kept; for a new one: {again}")
         else:
             click.echo(f"Webhook URL: {webhook_url(base_url or receiver.url, FIRST_SOURCE, secret)}")

@@ -49,6 +49,15 @@ One event larger than this is a page of its own."""
 LOCK_TIMEOUT_S = 5
 """How long a statement waits for another writer before it is an error."""
 
+IN_THE_WAY = """
+    NEW.rowid <> -1 OR EXISTS (
+        SELECT 1 FROM stored_events
+        WHERE originator_id = NEW.originator_id AND originator_version = NEW.originator_version
+    )
+"""
+"""An event that stands where another is to go: INSERT OR REPLACE would remove it without
+a DELETE. -1 is what SQLite shows before it assigns a position itself."""
+
 APPEND_ONLY = tuple(
     f"""
     CREATE TRIGGER IF NOT EXISTS stored_events_no_{verb.lower()} BEFORE {verb} ON stored_events{when}
@@ -57,9 +66,7 @@ APPEND_ONLY = tuple(
     for verb, when, past in (
         ("UPDATE", "", "changed"),
         ("DELETE", "", "removed"),
-        # -1 is what SQLite shows before it assigns a rowid itself: INSERT OR
-        # REPLACE at a chosen position would remove an event without a DELETE.
-        ("INSERT", " WHEN NEW.rowid <> -1", "put at a chosen position"),
+        ("INSERT", f" WHEN {IN_THE_WAY}", "replaced"),
     )
 )
 

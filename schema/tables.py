@@ -312,6 +312,8 @@ TABLES = (
             "amount_kopecks": "integer",
             "expected_on": "text",
             "paid_at_after": "text",
+            "next_expected_on_after": "text",
+            "presumed_settled_on_after": "text",
             "changes": "text!",
             "anomalies": "text!",
         },

@@ -304,7 +304,11 @@ def test_serve_starts_again_without_a_secret(data: Path, monkeypatch: pytest.Mon
 
     result = serve(data)
 
-    assert re.search(rf"^Webhook URL: .* simtrail sources rotate main --data {data}$", result.stdout, re.MULTILINE)
+    assert re.search(
+        rf"^Webhook URL: .* simtrail sources rotate main --data {data} --base-url http://127\.0\.0\.1:\d+$",
+        result.stdout,
+        re.MULTILINE,
+    )
     assert [source.name for source in listed(data / "sources.json")] == ["main", "second"]
 
 

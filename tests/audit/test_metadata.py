@@ -259,6 +259,8 @@ def tell_bills(connection: sqlite3.Connection) -> None:
             at=TIMES[position],
             stage_after=stage,
             paid_at_after=paid_at,
+            next_expected_on_after="2025-12-04" if bill == "502" else None,
+            presumed_settled_on_after="2025-12-05" if bill == "502" else None,
             effect="applied",
             amount_kopecks=1200005 if position == 1 else 1234567,
         )
@@ -741,7 +743,8 @@ def test_a_stage_that_was_left_is_presumed_nothing(tmp_path: Path) -> None:
     """A bill whose later notice did come is not presumed settled as of before, whatever is presumed of it now."""
     site = varied(
         tmp_path,
-        "UPDATE bills SET presumed_settled_on = '2025-12-02', next_notice_expected_on = '2025-12-01' WHERE bill = 'main:501'",
+        "UPDATE bill_notices SET presumed_settled_on_after = '2025-12-02', next_expected_on_after = '2025-12-01'"
+        " WHERE bill = 'main:501' AND stage_after = 'unpaid_6'",
     )
 
     (before,) = (row for row in site.rows("open_bills_as_of", moment="2025-12-08") if row["number"] == "M2M-501")

@@ -78,6 +78,7 @@ def test_an_id_can_not_be_used_twice_and_spoils_its_batch(log):
         "DELETE FROM stored_events",
         "DELETE FROM stored_events WHERE rowid = 1",
         "INSERT OR REPLACE INTO stored_events (rowid, originator_id, state) VALUES (1, 'x', x'00')",
+        "INSERT OR REPLACE INTO stored_events SELECT originator_id, originator_version, topic, x'00' FROM stored_events",
     ],
 )
 def test_the_log_refuses_change_and_removal(log, path, statement):
