@@ -16,6 +16,7 @@ from ingest import problems
 from ingest.body import Place, Room
 from ingest.headers import harmless, kept, secret_of
 from ingest.limits import LARGE_BODY_BYTES, Limits
+from ingest.readiness import Readiness
 from schema.errors import LogUnavailable
 from schema.event import Delivery, instant
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from ingest.readiness import Lag
     from ingest.sources import Sources
     from ingest.writer import Writer
 
@@ -110,21 +112,26 @@ class Webhooks:
         return hashlib.sha256(body).hexdigest(), self._not_json(body)
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - what it is made of, each by its name
     sources: Sources,
     writer: Writer,
     *,
     clock: Callable[[], datetime],
     not_json: Callable[[bytes], str | None],
     limits: Limits | None = None,
+    lag: Callable[[], Lag] | None = None,
 ) -> Starlette:
-    """The receiver's application. The writer must be running while it answers."""
+    """The receiver's application. The writer must be running while it answers.
+
+    ``lag`` tells how far the read model is behind; it is called in a thread, and may raise `SimtrailError`.
+    """
     webhooks = Webhooks(sources, writer, clock=clock, not_json=not_json, limits=limits or Limits())
     app = Starlette(
         routes=[
             Route("/webhooks/{source}/{secret}", webhooks, methods=["POST"]),
             Route("/webhooks/{source}", webhooks, methods=["POST"]),
             Route("/livez", livez),
+            Route("/readyz", Readiness(writer, lag).answer),
         ],
         exception_handlers={
             HTTPException: problems.of_exception,

@@ -14,6 +14,7 @@ from ingest import loglines
 from ingest.app import create_app
 from ingest.limits import KEEP_ALIVE_S, STOP_S, Limits
 from ingest.protocol import HttpProtocol
+from ingest.readiness import out_of_descriptors
 from ingest.sources import Sources
 from ingest.writer import Writer
 from schema.body import not_json
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 PORT = 8080
+
+TICKS_PER_S = 10
+"""How often uvicorn looks around."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -101,16 +105,32 @@ def configuration(app: ASGIApp, forwarded_allow_ips: str | None = None) -> uvico
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says when it answers."""
+    """uvicorn's server, which says when it answers, and when it can't."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._shut: str | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn."""
         await super().startup(sockets)
         self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn, ten times a second."""
+        if counter % TICKS_PER_S == 0:
+            self._look_at_descriptors()
+        return await super().on_tick(counter)
+
+    def _look_at_descriptors(self) -> None:
+        # The event loop closes a connection that it has no descriptor for, and tells nobody.
+        shut = out_of_descriptors()
+        if shut is not None and self._shut is None:
+            _lines.error("no connection can be accepted", reason=shut, remedy="a higher limit of open files")
+        elif shut is None and self._shut is not None:
+            _lines.info("connections are accepted again")
+        self._shut = shut
 
 
 @contextmanager

@@ -1,21 +1,24 @@
 """The writer: the one thread that appends to the log, many deliveries to a commit.
 
-Deliveries wait in a queue. The thread takes all that wait, within the bounds of a group,
-appends them in one commit, and then wakes the event loop once for all of them.
+Deliveries wait on the event loop. All that wait, within the bounds of a group, are handed to
+the thread at once, which appends them in one commit and then wakes the loop once; the
+loop hands over those that came meanwhile, and answers. So the busier the receiver, the
+larger its groups, and nothing is waited for when it is not.
 
 **When a commit fails.** The deliveries of that group are refused; none of them is ever
 tried again, since the sender was told to. Whether the writer goes on depends on what
 can be known about the disk:
 
 - It goes on where SQLite says that it had not come to writing, or that the file system
-  took none of a write: the log is locked by another process, is read-only, has no
-  file descriptor to open, or the disk is full. Nothing that the page cache once accepted
-  can be missing then, so the next commit's fsync vouches for all that came before it.
+  did not take a write: the log is locked by another process, is read-only, has no
+  file descriptor to open, the disk is full, or a write failed. Nothing that the page cache
+  once accepted can be missing then, so the next commit's fsync vouches for all that came
+  before it; it also reports what a failed write may have told of an earlier one (write(2)).
 - It stops for good on anything else: a failed fsync, any other I/O error, a damaged file,
   an error that this module does not know. After a failed fsync the kernel may have
   dropped the pages and call the next fsync a success, so a later commit proves nothing
   about this file. A writer that has stopped refuses every delivery until the receiver is
-  started again, when SQLite reads what is really there.
+  started again.
 
 A refused delivery may still turn out to be in the log, where its commit record reached
 the disk but the fsync failed. The sender sends it again, and it is recorded twice, which
@@ -27,9 +30,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections import deque
 from contextlib import suppress
+from datetime import timedelta
 from io import BytesIO
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 import structlog
@@ -54,11 +59,18 @@ PASSING = frozenset(
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_IOERR_WRITE,
     },
 )
 """Result codes of SQLite after which the writer goes on; the only ones."""
 
 _T = TypeVar("_T")
+
+TRIAL_EVERY = timedelta(seconds=1)
+"""A trial costs an fsync, and anyone may ask for one: so many a second at most."""
+
+TRIAL_WAIT_S = 2
+"""How long whoever asks waits for it: the log may be locked, or its disk hang, for longer."""
 
 UUID_BYTES = 10
 """Random bytes that `uuid7` takes for one id."""
@@ -87,11 +99,17 @@ class Writer:
         self._append = append
         self._clock = clock
         self._entropy = entropy
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        # Nothing may enter the queue behind the None that ends it.
+        # The door guards what the loop and the end of the block both touch: who waits,
+        # whether more may, and that no group enters the queue behind the None that ends it.
         self._door = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
+        self._groups: SimpleQueue[list[_Waiting] | asyncio.Future[None] | None] = SimpleQueue()
+        self._busy = False
         self._closed = False
         self._failure: str | None = None
+        self._refusal: str | None = None
+        self._tried_at = clock()
+        self._trial: asyncio.Future[None] | None = None
         # A process that ends by an error must not hang on this thread: a commit cut
         # off there is what any crash is to it.
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -101,18 +119,48 @@ class Writer:
         """Why the writer has stopped for good; None while it has not."""
         return self._failure
 
+    async def trouble(self) -> str | None:
+        """Why nothing can be recorded now; None where it can. Called on the event loop.
+
+        Found out by a commit that records nothing, unless another was tried within `TRIAL_EVERY`.
+        """
+        trial = self._begin_trial()
+        if trial is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TRIAL_WAIT_S):
+                    await asyncio.shield(trial)
+            if not trial.done():
+                return self._failure or self._refusal or f"the log did not answer within {TRIAL_WAIT_S} s"
+        return self._failure or self._refusal
+
     def record(self, delivery: Delivery) -> asyncio.Future[int]:
         """The delivery's position, once it is on disk. Called on the event loop.
 
         The future, or this call, raises `LogUnavailable` if it was not recorded.
         """
-        position: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        position: asyncio.Future[int] = loop.create_future()
         with self._door:
             if self._closed:
                 msg = "the receiver is stopping"
                 raise LogUnavailable(msg)
-            self._queue.put((delivery, position))
+            self._waiting.append((delivery, position))
+            if not self._busy:
+                self._busy = True
+                # Not now: what the loop reads in this same turn joins the group.
+                loop.call_soon(self._hand_over)
         return position
+
+    def _begin_trial(self) -> asyncio.Future[None] | None:
+        """The trial under way, begun if need be; None where what is known is enough."""
+        with self._door:
+            if self._trial is None or self._trial.done():
+                self._trial = None
+                known = self._failure is not None or self._clock() - self._tried_at < TRIAL_EVERY
+                if not known and not self._closed:
+                    self._trial = asyncio.get_running_loop().create_future()
+                    self._groups.put(self._trial)
+            return self._trial
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -126,51 +174,75 @@ class Writer:
     ) -> None:
         with self._door:
             self._closed = True
-            self._queue.put(None)
+            while group := self._next_group():
+                self._groups.put(group)
+            self._groups.put(None)
         self._thread.join()
 
-    def _run(self) -> None:
-        while group := self._next_group():
-            self._commit(group)
+    def _hand_over(self) -> None:
+        with self._door:
+            group = self._next_group()
+            self._busy = bool(group)
+            if group:
+                self._groups.put(group)
 
     def _next_group(self) -> list[_Waiting]:
-        """All that waits, within the bounds; empty when no more will come."""
+        """The first of those who wait, within the bounds; empty where nobody does."""
         group: list[_Waiting] = []
         size = 0
-        waiting = self._queue.get()
-        while waiting is not None:
-            group.append(waiting)
-            size += len(waiting[0].body)
-            if len(group) >= GROUP_DELIVERIES or size >= GROUP_BYTES:
-                return group
-            try:
-                waiting = self._queue.get_nowait()
-            except Empty:
-                return group
-        self._queue.put(None)  # for the next call
+        while self._waiting and len(group) < GROUP_DELIVERIES and size < GROUP_BYTES:
+            one = self._waiting.popleft()
+            group.append(one)
+            size += len(one[0].body)
         return group
 
+    def _run(self) -> None:
+        while (work := self._groups.get()) is not None:
+            if isinstance(work, asyncio.Future):
+                self._try([])
+                _call(work.get_loop(), _end_trial, work)
+            else:
+                self._commit(work)
+
     def _commit(self, group: list[_Waiting]) -> None:
-        if self._failure is not None:
-            _wake(group, _refuse, self._failure)
-            return
         now = self._clock()
         # Drawn once for all: each call to the system lets go of the interpreter, and the loop takes it.
         entropy = BytesIO(self._entropy(UUID_BYTES * len(group))).read
+        positions = self._try([WebhookReceived(uuid7(now, entropy), 1, one[0]) for one in group])
+        if positions is None:
+            self._wake(group, _refuse, self._failure or self._refusal or "")
+        else:
+            self._wake(group, _acknowledge, positions)
+
+    def _try(self, batch: list[WebhookReceived]) -> Sequence[int] | None:
+        """The positions of a batch; None, and it is known why, where it was not appended."""
+        if self._failure is not None:
+            return None
         try:
-            positions = self._append([WebhookReceived(uuid7(now, entropy), 1, one[0]) for one in group])
-            if len(positions) != len(group):
-                msg = f"{len(group)} deliveries were given {len(positions)} positions"
+            positions = self._append(batch)
+            if len(positions) != len(batch):
+                msg = f"{len(batch)} deliveries were given {len(positions)} positions"
                 raise LogError(msg)
         except Exception as error:  # noqa: BLE001 - whatever it is, everyone who waits gets an answer
+            positions, self._refusal = None, str(error)
             if is_passing(error):
-                _lines.warning("deliveries refused", deliveries=len(group), reason=str(error))
+                _lines.warning("deliveries refused", deliveries=len(batch), reason=str(error))
             else:
                 self._failure = f"the writer has stopped, the receiver must be started again: {error}"
-                _lines.error("the writer has stopped", deliveries=len(group), reason=str(error), remedy="restart")
-            _wake(group, _refuse, str(error))
+                _lines.error("the writer has stopped", deliveries=len(batch), reason=str(error), remedy="restart")
         else:
-            _wake(group, _acknowledge, positions)
+            if self._refusal is not None:
+                _lines.info("deliveries are recorded again", after=self._refusal)
+            self._refusal = None
+        self._tried_at = self._clock()
+        return positions
+
+    def _wake(self, group: list[_Waiting], answer: Callable[[list[_Waiting], _T], None], outcome: _T) -> None:
+        def go_on() -> None:
+            self._hand_over()
+            answer(group, outcome)
+
+        _call(group[0][1].get_loop(), go_on)
 
 
 def is_passing(error: BaseException | None) -> bool:
@@ -182,11 +254,15 @@ def is_passing(error: BaseException | None) -> bool:
     return False
 
 
-def _wake(group: list[_Waiting], answer: Callable[[list[_Waiting], _T], None], outcome: _T) -> None:
-    """One wake-up of the loop for a whole group."""
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
     # A loop that is closed has nobody left who waits.
     with suppress(RuntimeError):
-        group[0][1].get_loop().call_soon_threadsafe(answer, group, outcome)
+        loop.call_soon_threadsafe(function, *arguments)
+
+
+def _end_trial(trial: asyncio.Future[None]) -> None:
+    if not trial.done():
+        trial.set_result(None)
 
 
 def _acknowledge(group: list[_Waiting], positions: Sequence[int]) -> None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import random
+import resource
+import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from ingest import sources
@@ -23,12 +33,13 @@ from schema.log import Log, open_to_append, open_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from starlette.types import ASGIApp
 
     from ingest.limits import Limits
     from schema.event import Event, WebhookReceived
+
+ROOT = Path(__file__).parents[2]
 
 STARTED_AT = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -86,7 +97,7 @@ class Receiver:
     async def until_waiting(self, count: int) -> None:
         """Until the writer holds a first group at the closed tape, and all others wait behind it."""
         async with asyncio.timeout(DEADLINE_S):
-            while not self.tape.sizes or self.tape.sizes[-1] + self.writer._queue.qsize() < count:  # noqa: ASYNC110 - in another thread
+            while not self.tape.sizes or self.tape.sizes[-1] + len(self.writer._waiting) < count:  # noqa: ASYNC110 - in another thread
                 await asyncio.sleep(0)
 
 
@@ -183,3 +194,190 @@ def run() -> Iterator[Callable[..., Served]]:
             return served
 
         yield run
+
+
+RECEIVER = """
+import os, signal, sqlite3, sys, time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import schema.log
+from ingest import server
+from ingest.limits import Limits
+from ingest.protocol import HttpProtocol
+from ingest.sources import Sources
+from ingest.writer import Writer
+from schema.errors import LogUnavailable
+from schema.log import Log
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+folder, place, when, act, held = Path(sys.argv[1]), *sys.argv[2:]
+schema.log.LOCK_TIMEOUT_S = 1
+
+def strike(result):
+    if act == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if act == "io error":
+        cause = sqlite3.OperationalError("disk I/O error")
+        cause.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise LogUnavailable("disk I/O error") from cause
+    if act == "no positions":
+        return []
+    (folder / "held").touch()
+    while (folder / "armed").exists():
+        time.sleep(0.01)
+    return result
+
+if place:
+    kind, name = place.split(".")
+    kind = globals()[kind]
+    original = getattr(kind, name)
+
+    def struck(*arguments):
+        if when == "before" and (folder / "armed").exists():
+            strike(None)
+        result = original(*arguments)
+        return strike(result) if when == "after" and (folder / "armed").exists() else result
+
+    setattr(kind, name, struck)
+
+sys.exit(server.serve(
+    log_path=folder / "log.db",
+    sources_path=folder / "sources.json",
+    clock=lambda: datetime.now(UTC),
+    entropy=os.urandom,
+    ready=lambda url: print(url, flush=True),
+    port=0,
+    limits=Limits(held_deliveries=int(held)),
+))
+"""
+"""A receiver that can be struck before or after a call, once the file `armed` is in its folder."""
+
+
+class Process:
+    """A receiver in a process of its own, with a source `main`."""
+
+    def __init__(self, folder: Path, place: str = "", when: str = "", act: str = "", held: int = 100) -> None:
+        self.folder = folder
+        path = folder / "sources.json"
+        path.unlink(missing_ok=True)
+        self.secret = sources.add(path, "main", now=STARTED_AT, entropy=random.Random(7).randbytes)  # noqa: S311 - for tests
+        self._err = folder.with_suffix(".err")
+        with self._err.open("ab") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", RECEIVER, str(folder), place, when, act, str(held)],
+                stdout=subprocess.PIPE,
+                stderr=err,
+                text=True,
+                cwd=ROOT,
+            )
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+        self.path = f"/webhooks/main/{self.secret}"
+        self._descriptors = self._open_files()
+
+    def take_descriptors(self, connections: int) -> Callable[[], object]:
+        """Leave it no file descriptor beyond those of so many connections; gives what ends that."""
+        if sys.platform != "linux":
+            pytest.skip("needs prlimit")
+        deadline = time.monotonic() + DEADLINE_S
+        # Those of connections that were are given back when it has noticed their end.
+        while (open_files := self._open_files()) > self._descriptors + connections:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        before = resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (open_files, before[1]))
+        return lambda: resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, before)
+
+    def _open_files(self) -> int:
+        folder = Path(f"/proc/{self.process.pid}/fd")
+        return len(list(folder.iterdir())) if folder.exists() else 0
+
+    def post(self, body: bytes) -> str:
+        """Send a delivery on a connection of its own: the status, or that there was no answer."""
+        try:
+            return str(httpx.post(self.url + self.path, content=body, timeout=DEADLINE_S).status_code)
+        except httpx.TransportError:
+            return "no answer"
+
+    def connect(self) -> socket.socket:
+        """A bare connection."""
+        return socket.create_connection(("127.0.0.1", int(self.url.rpartition(":")[2])), timeout=DEADLINE_S)
+
+    def lines(self) -> list[dict[str, object]]:
+        """What it said in its own log."""
+        return [json.loads(line) for line in self._err.read_text().splitlines() if line.startswith("{")]
+
+    def arm(self, *, armed: bool = True) -> None:
+        """Let what strikes it strike, or not."""
+        (self.folder / "armed").touch() if armed else (self.folder / "armed").unlink()
+
+    def end(self) -> int:
+        """Stop it, if it still runs; its exit code."""
+        self.process.terminate()
+        return self.process.wait(DEADLINE_S)
+
+
+@pytest.fixture
+def receive(folder: Path) -> Iterator[Callable[..., Process]]:
+    """Start receivers in processes of their own, in the data folder; killed when the test is over."""
+    begun: list[Process] = []
+
+    def receive(place: str = "", when: str = "", act: str = "", *, held: int = 100) -> Process:
+        begun.append(Process(folder, place, when, act, held))
+        assert begun[-1].url, begun[-1]._err.read_text()
+        return begun[-1]
+
+    yield receive
+    for each in begun:
+        each.process.kill()
+        each.process.communicate()
+
+
+LET_GO_S = 5
+"""How long strace may take to detach, which is done in milliseconds."""
+
+
+class Strace:
+    """Tampers with the system calls of a receiver that runs, on one of its files, until it is let go."""
+
+    def __init__(self, receiver: Process, inject: str, file: str) -> None:
+        program = shutil.which("strace")
+        if program is None:
+            pytest.skip("needs strace")
+        call = inject.partition(":")[0]
+        arguments = ["-f", "-p", str(receiver.process.pid), "-o", os.devnull, "-P", str(receiver.folder / file)]
+        self._process = subprocess.Popen(
+            [program, *arguments, "-e", f"trace={call}", "-e", f"inject={inject}"], stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stderr is not None
+        said = self._process.stderr.readline()
+        if "attached" not in said:
+            self.let_go()
+            pytest.skip(f"strace may not trace here: {said}")
+
+    def let_go(self) -> None:
+        """End the tampering, if that has not been done."""
+        if self._process.returncode is not None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.communicate(timeout=LET_GO_S)
+        except subprocess.TimeoutExpired:
+            # It may miss that what it traced has been killed; the kernel lets that go with it.
+            self._process.kill()
+            self._process.communicate()
+
+
+@pytest.fixture
+def tamper() -> Iterator[Callable[[Process, str, str], Strace]]:
+    """Tamper with a receiver's system calls, by strace; ended when the test is over."""
+    begun: list[Strace] = []
+
+    def tamper(receiver: Process, inject: str, file: str) -> Strace:
+        begun.append(Strace(receiver, inject, file))
+        return begun[-1]
+
+    yield tamper
+    for each in begun:
+        each.let_go()

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +18,7 @@ from schema.event import Delivery, instant
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.ingest.conftest import Receiver
+    from tests.ingest.conftest import Clock, Receiver
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -49,10 +49,10 @@ def sqlite_error(name: str, kind: type[sqlite3.Error] = sqlite3.OperationalError
 
 
 def test_all_that_wait_share_a_commit_and_a_wake_up(receiver: Receiver):
-    """Fifty deliveries that come while the disk is busy cost one commit, and one call to the loop."""
+    """Deliveries that come while the disk is busy cost one commit more, and one call to the loop."""
     wake_ups = 0
 
-    async def fifty() -> list[int | BaseException]:
+    async def fifty() -> list[int]:
         loop = asyncio.get_running_loop()
         call = loop.call_soon_threadsafe
 
@@ -63,16 +63,26 @@ def test_all_that_wait_share_a_commit_and_a_wake_up(receiver: Receiver):
 
         loop.call_soon_threadsafe = counted  # type: ignore[assignment,method-assign]
         receiver.tape.open.clear()
-        waiting = asyncio.ensure_future(recorded(receiver.writer, [b"%d" % n for n in range(50)]))
-        await receiver.until_waiting(50)
+        waiting = [receiver.writer.record(delivery(b"0"))]
+        await receiver.until_waiting(1)
+        for n in range(1, 50):
+            waiting.append(receiver.writer.record(delivery(b"%d" % n)))
+            await asyncio.sleep(0)
         receiver.tape.open.set()
-        return await waiting
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*waiting)
 
     positions = asyncio.run(fifty())
     assert positions == list(range(1, 51))
     assert [event.delivery.body for event in receiver.events()] == [b"%d" % n for n in range(50)]
-    assert len(receiver.tape.sizes) <= 2
-    assert wake_ups == len(receiver.tape.sizes)
+    assert receiver.tape.sizes == [1, 49]
+    assert wake_ups == 2
+
+
+def test_what_comes_in_one_turn_of_the_loop_shares_a_commit(receiver: Receiver):
+    """Also where nothing was under way before."""
+    assert asyncio.run(recorded(receiver.writer, [b"x"] * 30)) == list(range(1, 31))
+    assert receiver.tape.sizes == [30]
 
 
 @pytest.mark.parametrize(("name", "bound"), [("GROUP_DELIVERIES", 10), ("GROUP_BYTES", 100)])
@@ -125,38 +135,43 @@ def test_randomness_is_drawn_once_for_a_group(receiver: Receiver):
 def test_stopping_commits_and_answers_what_waits(receiver: Receiver):
     """What was taken in before the stop is recorded; what comes after it is refused."""
 
-    async def stop_with_ten_waiting() -> list[int | BaseException]:
-        receiver.tape.open.clear()
-        waiting = asyncio.ensure_future(recorded(receiver.writer, [b"x"] * 10))
-        await receiver.until_waiting(10)
+    async def stop_with_ten_waiting() -> list[int]:
+        waiting = await ten_waiting(receiver)
         stopping = asyncio.get_running_loop().run_in_executor(None, receiver.writer.__exit__, None, None, None)
         async with asyncio.timeout(20):
             while not receiver.writer._closed:  # noqa: ASYNC110 - in another thread
                 await asyncio.sleep(0)
-        with pytest.raises(LogUnavailable, match="stopping"):
-            receiver.writer.record(delivery())
-        receiver.tape.open.set()
-        await stopping
-        return await waiting
+            with pytest.raises(LogUnavailable, match="stopping"):
+                receiver.writer.record(delivery())
+            receiver.tape.open.set()
+            await stopping
+            return await asyncio.gather(*waiting)
 
     assert asyncio.run(stop_with_ten_waiting()) == list(range(1, 11))
+
+
+async def ten_waiting(receiver: Receiver) -> list[asyncio.Future[int]]:
+    """One delivery at the log, and nine behind it."""
+    receiver.tape.open.clear()
+    waiting = [receiver.writer.record(delivery(b"0"))]
+    await receiver.until_waiting(1)
+    waiting += [receiver.writer.record(delivery(b"%d" % n)) for n in range(1, 10)]
+    return waiting
 
 
 def test_a_delivery_whose_request_was_given_up_is_recorded_all_the_same(receiver: Receiver):
     """A request that is cancelled disturbs nobody else's."""
 
-    async def give_up() -> list[int | BaseException]:
-        receiver.tape.open.clear()
-        first, second = (receiver.writer.record(delivery(body)) for body in (b"first", b"second"))
-        others = asyncio.ensure_future(recorded(receiver.writer, [b"third", b"fourth"]))
-        await receiver.until_waiting(4)
-        first.cancel()
-        second.cancel()
+    async def give_up() -> list[int]:
+        waiting = await ten_waiting(receiver)
+        for given_up in waiting[:5]:
+            given_up.cancel()
         receiver.tape.open.set()
-        return await others
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*waiting[5:])
 
-    assert asyncio.run(give_up()) == [3, 4]
-    assert [event.delivery.body for event in receiver.events()] == [b"first", b"second", b"third", b"fourth"]
+    assert asyncio.run(give_up()) == [6, 7, 8, 9, 10]
+    assert [event.delivery.body for event in receiver.events()] == [b"%d" % n for n in range(10)]
 
 
 @pytest.mark.parametrize("fault", [None, LogUnavailable("no")])
@@ -164,22 +179,21 @@ def test_a_loop_that_has_ended_keeps_the_writer_from_nothing(receiver: Receiver,
     """What waits when the server is gone is recorded, or not, and nobody is there to be told."""
 
     async def leave() -> None:
-        receiver.tape.open.clear()
-        receiver.writer.record(delivery(b"left"))
+        await ten_waiting(receiver)
 
     asyncio.run(leave())
     receiver.tape.fault = fault
     receiver.tape.open.set()
     with capture_logs():
         receiver.writer.__exit__(None, None, None)
-    assert [event.delivery.body for event in receiver.events()] == ([] if fault else [b"left"])
+    assert len(receiver.events()) == (0 if fault else 10)
 
 
 @pytest.mark.parametrize(
     "fault",
     [
         sqlite_error("SQLITE_IOERR_FSYNC"),
-        sqlite_error("SQLITE_IOERR_WRITE"),
+        sqlite_error("SQLITE_IOERR_READ"),
         sqlite_error("SQLITE_CORRUPT", sqlite3.DatabaseError),
         sqlite_error("SQLITE_READONLY_DBMOVED"),
         sqlite_error("SQLITE_ERROR"),
@@ -259,9 +273,95 @@ def test_a_fault_that_leaves_nothing_behind_passes(
 
 
 def test_only_causes_known_to_be_harmless_pass():
-    """The list is short, and each extended code of an I/O error is outside it."""
+    """The list is short, and of all I/O errors only a failed write is in it."""
     passing = {name for name in dir(sqlite3) if name.startswith("SQLITE_") and is_passing(sqlite_error(name))}
     codes = {getattr(sqlite3, name) for name in passing}
     assert codes == PASSING
     assert {"SQLITE_BUSY", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN"} < passing
-    assert not [name for name in passing if "IOERR" in name or "CORRUPT" in name]
+    assert [name for name in passing if "IOERR" in name or "CORRUPT" in name] == ["SQLITE_IOERR_WRITE"]
+
+
+def troubles(receiver: Receiver, clock: Clock, later: timedelta = timedelta(seconds=2)) -> str | None:
+    """What the writer says of itself, so much later."""
+    clock.now += later
+    with capture_logs():
+        return asyncio.run(receiver.writer.trouble())
+
+
+def test_whether_the_log_can_be_written_is_found_out_by_writing(receiver: Receiver, clock: Clock):
+    """Without an event: trouble shows before the first delivery meets it, and is over when its cause is."""
+    assert troubles(receiver, clock) is None
+    end = full(receiver)
+    asyncio.run(refused(receiver, b"x" * 100_000))
+    assert "full" in str(troubles(receiver, clock, timedelta(0)))
+    end()
+    assert "full" in str(troubles(receiver, clock, timedelta(0)))
+    assert troubles(receiver, clock) is None
+    end = read_only(receiver)
+    assert "readonly" in str(troubles(receiver, clock))
+    end()
+    assert troubles(receiver, clock) is None
+    assert asyncio.run(recorded(receiver.writer, [b"after"])) == [1]
+
+
+async def refused(receiver: Receiver, body: bytes) -> None:
+    with capture_logs(), pytest.raises(LogUnavailable):
+        await receiver.writer.record(delivery(body))
+
+
+def test_a_trial_is_not_had_for_the_asking(receiver: Receiver, clock: Clock):
+    """Those who ask at a time share one, and what was tried within the second is known."""
+
+    async def ask() -> None:
+        assert await asyncio.gather(*[receiver.writer.trouble() for _ in range(20)]) == [None] * 20
+
+    clock.now += timedelta(seconds=2)
+    asyncio.run(ask())
+    asyncio.run(ask())
+    assert receiver.tape.sizes == [0]
+
+
+def test_a_writer_that_has_stopped_is_in_trouble_without_another_trial(receiver: Receiver, clock: Clock):
+    """And its trouble is what stopped it, with what to do."""
+    receiver.tape.fault = sqlite_error("SQLITE_IOERR_FSYNC")
+    asyncio.run(refused(receiver, b"{}"))
+    assert "must be started again" in str(troubles(receiver, clock))
+    assert receiver.tape.sizes == [1]
+
+
+def test_a_log_that_hangs_is_trouble(receiver: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    """Whoever asks is not kept waiting for a disk that does not answer."""
+    monkeypatch.setattr(module, "TRIAL_WAIT_S", 0.01)
+    receiver.tape.open.clear()
+    assert "did not answer" in str(troubles(receiver, clock))
+    receiver.tape.open.set()
+
+
+def test_a_writer_that_ends_keeps_nobody_waiting(receiver: Receiver, clock: Clock):
+    """A trial at the very end is finished, and one after it is not begun."""
+
+    async def ask_and_end() -> str | None:
+        clock.now += timedelta(seconds=2)
+        receiver.tape.open.clear()
+        asked = asyncio.ensure_future(receiver.writer.trouble())
+        await asyncio.sleep(0)
+        ending = asyncio.get_running_loop().run_in_executor(None, receiver.writer.__exit__, None, None, None)
+        receiver.tape.open.set()
+        await ending
+        return await asked
+
+    assert asyncio.run(ask_and_end()) is None
+    assert troubles(receiver, clock) is None
+
+
+def test_trouble_and_its_end_are_told_in_the_log(receiver: Receiver):
+    """What went wrong when it began, and that it is over, once each time."""
+    end = full(receiver)
+    with capture_logs() as lines:
+        errors = asyncio.run(recorded(receiver.writer, [b"x" * 100_000]))
+        end()
+        asyncio.run(recorded(receiver.writer, [b"y"]))
+        asyncio.run(recorded(receiver.writer, [b"z"]))
+    assert [type(error) for error in errors] == [LogUnavailable]
+    assert [line["event"] for line in lines] == ["deliveries refused", "deliveries are recorded again"]
+    assert "full" in lines[1]["after"]

@@ -1,0 +1,247 @@
+"""Every step from accepting a connection to its answer, struck: what the sender saw, and what the log holds."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import struct
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import pytest
+
+from schema.log import open_to_read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.ingest.conftest import Process, Strace
+
+BODY = b'"' + b"x" * 100_000 + b'"'
+
+LARGE = b'"' + b"x" * 6_000_000 + b'"'
+"""Fills more than the thousand pages after which SQLite copies the WAL into the log itself."""
+
+DEADLINE_S = 20
+
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
+
+Fault: TypeAlias = Literal["fails before it persists", "fails after it persisted", "the process is killed"]
+
+FAULTS: tuple[Fault, ...] = ("fails before it persists", "fails after it persisted", "the process is killed")
+
+
+@dataclass(frozen=True)
+class Struck:
+    """A running receiver, and what it can be struck with."""
+
+    receive: Callable[..., Process]
+    tamper: Callable[[Process, str, str], Strace]
+
+    def warm(self, *strike: str, **more: int) -> Process:
+        """A receiver that has recorded a delivery, and is struck by the next."""
+        receiver = self.receive(*strike, **more)
+        assert receiver.post(b'"before"') == "200"
+        receiver.arm()
+        return receiver
+
+
+def killed(place: str, when: str) -> Callable[[Struck], str]:
+    """SIGKILL before or after a call."""
+    return lambda struck: struck.warm(place, when, "kill").post(BODY)
+
+
+def tampered(inject: str, file: str, body: bytes = BODY) -> Callable[[Struck], str]:
+    """A system call on a file fails, or kills."""
+
+    def strike(struck: Struck) -> str:
+        receiver = struck.warm()
+        struck.tamper(receiver, inject, file)
+        return receiver.post(body)
+
+    return strike
+
+
+def committed_but(act: str) -> Callable[[Struck], str]:
+    """The commit is done, and what it gives back is wrong."""
+    return lambda struck: struck.warm("Log.append", "after", act).post(BODY)
+
+
+def out_of_descriptors(struck: Struck) -> str:
+    """No file descriptor is left for another connection."""
+    receiver = struck.warm()
+    receiver.take_descriptors(0)
+    return receiver.post(BODY)
+
+
+def damaged_sources(struck: Struck) -> str:
+    """The file of the sources is damaged while the receiver runs."""
+    receiver = struck.warm()
+    (receiver.folder / "sources.json").write_text("{")
+    return receiver.post(BODY)
+
+
+def head(receiver: Process) -> bytes:
+    return f"POST {receiver.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+
+
+def half_a_body(struck: Struck) -> str:
+    """The sender goes away in the middle."""
+    receiver = struck.warm()
+    with closing(receiver.connect()) as connection:
+        connection.sendall(head(receiver) + BODY[:100])
+        connection.shutdown(socket.SHUT_WR)
+        return "no answer" if connection.recv(1) == b"" else "an answer"
+
+
+def killed_in_the_body(struck: Struck) -> str:
+    """SIGKILL while half of the body is there."""
+    receiver = struck.warm("RequestResponseCycle.receive", "before", "kill")
+    with closing(receiver.connect()) as connection:
+        connection.sendall(head(receiver) + BODY[:100])
+        return answer(connection)
+
+
+def no_room(struck: Struck) -> str:
+    """As many deliveries are held as may be."""
+    receiver = struck.warm(held=1)
+    with closing(receiver.connect()) as connection:
+        connection.sendall(head(receiver).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 100")
+        return receiver.post(BODY)
+
+
+def locked(struck: Struck) -> str:
+    """Another process is writing to the log."""
+    receiver = struck.warm()
+    with closing(sqlite3.connect(receiver.folder / "log.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        return receiver.post(BODY)
+
+
+def gone_before_the_answer(struck: Struck) -> str:
+    """The sender breaks the connection while the commit is under way."""
+    receiver = struck.warm("Log.append", "after", "hold")
+    with closing(receiver.connect()) as connection:
+        connection.sendall(head(receiver) + BODY)
+        deadline = time.monotonic() + DEADLINE_S
+        while not (receiver.folder / "held").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        broken(connection)
+    receiver.arm(armed=False)
+    return "no answer"
+
+
+def gone_after_the_answer(struck: Struck) -> str:
+    """The connection breaks behind the answer."""
+    receiver = struck.warm()
+    with closing(receiver.connect()) as connection:
+        connection.sendall(head(receiver) + BODY)
+        status = answer(connection)
+        broken(connection)
+    return status
+
+
+def broken(connection: socket.socket) -> None:
+    """Close it with a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def answer(connection: socket.socket) -> str:
+    try:
+        return connection.recv(1_000)[9:12].decode() or "no answer"
+    except ConnectionResetError:
+        return "no answer"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One cell of the table: a step, how it is struck, and what comes of it."""
+
+    step: str
+    fault: Fault
+    sender: str
+    log: str
+    strike: Callable[[Struck], str]
+
+
+ACCEPTED = "the connection is accepted"
+CHECKED = "source and secret are checked"
+READ = "the body is read"
+WAITS = "the delivery waits for its group"
+BEGUN = "the transaction is begun"
+WRITTEN = "the group is written to `log.db-wal`"
+SYNCED = "`log.db-wal` is fsynced"
+RETURNED = "the commit gives back the positions"
+COPIED = "`log.db-wal` is copied into `log.db`, now and then"
+ANSWERED = "the answer is sent"
+
+BEFORE, AFTER, KILLED = FAULTS
+NOTHING, EVENT, EITHER = "nothing", "the event", "the event or nothing"
+
+POINTS = [
+    Point(ACCEPTED, BEFORE, "no answer", NOTHING, out_of_descriptors),
+    Point(ACCEPTED, KILLED, "no answer", NOTHING, killed("HttpProtocol.connection_made", "before")),
+    Point(CHECKED, BEFORE, "200", EVENT, damaged_sources),
+    Point(CHECKED, KILLED, "no answer", NOTHING, killed("Sources.authenticate", "before")),
+    Point(READ, BEFORE, "no answer", NOTHING, half_a_body),
+    Point(READ, KILLED, "no answer", NOTHING, killed_in_the_body),
+    Point(WAITS, BEFORE, "503", NOTHING, no_room),
+    Point(WAITS, KILLED, "no answer", NOTHING, killed("Writer.record", "after")),
+    Point(BEGUN, BEFORE, "503", NOTHING, locked),
+    Point(BEGUN, KILLED, "no answer", NOTHING, killed("Log.append", "before")),
+    Point(WRITTEN, BEFORE, "503", NOTHING, tampered("pwrite64:error=EIO", "log.db-wal")),
+    Point(WRITTEN, AFTER, "503", NOTHING, tampered("pwrite64:error=ENOSPC:when=10+", "log.db-wal")),
+    Point(WRITTEN, KILLED, "no answer", NOTHING, tampered("pwrite64:signal=KILL:when=10", "log.db-wal")),
+    Point(SYNCED, BEFORE, "503", EITHER, tampered("fdatasync:error=EIO", "log.db-wal")),
+    Point(SYNCED, AFTER, "503", EVENT, committed_but("io error")),
+    Point(SYNCED, KILLED, "no answer", EITHER, tampered("fdatasync:signal=KILL", "log.db-wal")),
+    Point(RETURNED, AFTER, "503", EVENT, committed_but("no positions")),
+    Point(RETURNED, KILLED, "no answer", EVENT, killed("Log.append", "after")),
+    Point(COPIED, BEFORE, "200", EVENT, tampered("pwrite64:error=EIO", "log.db", LARGE)),
+    Point(COPIED, AFTER, "200", EVENT, tampered("fdatasync:error=EIO", "log.db", LARGE)),
+    Point(COPIED, KILLED, "no answer", EVENT, tampered("pwrite64:signal=KILL", "log.db", LARGE)),
+    Point(ANSWERED, BEFORE, "no answer", EVENT, gone_before_the_answer),
+    Point(ANSWERED, AFTER, "200", EVENT, gone_after_the_answer),
+    Point(ANSWERED, KILLED, "no answer", EVENT, killed("RequestResponseCycle.send", "before")),
+]
+
+
+@pytest.mark.parametrize("point", POINTS, ids=lambda point: f"{point.step}, {point.fault}")
+def test_a_step_that_is_struck(
+    folder: Path,
+    receive: Callable[..., Process],
+    tamper: Callable[[Process, str, str], Strace],
+    point: Point,
+):
+    """The sender sees, and the log holds, what the table says; what was acknowledged before is there in any case."""
+    assert point.strike(Struck(receive, tamper)) == point.sender
+
+    def bodies() -> list[bytes]:
+        with open_to_read(folder / "log.db") as log:
+            return [event.delivery.body for event in log.after(0, max_events=10)]
+
+    expected = {NOTHING: {1}, EVENT: {2}, EITHER: {1, 2}}[point.log]
+    deadline = time.monotonic() + DEADLINE_S
+    # The sender that went away knows nothing of when the rest is done.
+    while len(bodies()) not in expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    before, *after = bodies()
+    assert before == b'"before"'
+    assert len(after) + 1 in expected
+    assert set(after) <= {BODY, LARGE}
+    assert (point.sender != "200") or after
+
+
+def test_the_page_says_the_same():
+    """The table that operators read has a row for each step, and in it what the tests found."""
+    cells = {(point.step, point.fault): f"{point.sender}; {point.log}" for point in POINTS}
+    steps = list(dict.fromkeys(point.step for point in POINTS))
+    expected = [["step", *FAULTS]] + [[step, *(cells.get((step, fault), "—") for fault in FAULTS)] for step in steps]
+    text = PAGE.read_text().partition("## Crash points\n")[2].partition("\n## ")[0]
+    lines = [line.strip("|\n").split("|") for line in text.splitlines() if line.startswith("|") and "---" not in line]
+    assert [[cell.strip() for cell in line] for line in lines] == expected
