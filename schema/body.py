@@ -102,6 +102,7 @@ def _is_deep(body: bytes) -> bool:
     if b"\\" in body:
         # What is left of escapes can't be taken for the end of a string.
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Most strings hold no bracket, and go at once.
     brackets = body.translate(None, _NEITHER_BRACKET_NOR_QUOTE).replace(b'""', b"")
     if b'"' in brackets:
         brackets = _STRING.sub(b"", brackets).replace(b'"', b"")

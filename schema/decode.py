@@ -28,6 +28,7 @@ from schema.readings import (
     Unrecognised,
 )
 from schema.redaction import cut, mask_urls, unreadable_text, withhold
+from schema.seen import SeenItems
 from schema.simcard import SimCardReader
 from schema.texts import rendered, shown
 
@@ -43,9 +44,9 @@ class Decoder:
 
     def __init__(self, configuration: Configuration) -> None:
         calendar = Calendar(ZoneInfo(configuration.time_zone))
-        self._sims = SimCardReader(configuration)
+        self._seen = SeenItems(SimCardReader(configuration).read)
         self._bills = BillReader(configuration, calendar)
-        self._jobs = JobReader(calendar, self._sims)
+        self._jobs = JobReader(calendar, self._seen)
 
     def decode(self, body: bytes) -> Reading:
         """The reading of a body. Never raises."""
@@ -59,27 +60,26 @@ class Decoder:
             return Unrecognised(None, (), flaws, cut(rendered(value)))
         anomalies = list(flaws)
         if is_job(value):
-            job = self._jobs.read(value, anomalies)
+            job = self._jobs.read(value, body, anomalies)
             if job is not None:
                 return job
         kind = value.get("type")
         if isinstance(kind, str) and (kind in SIM_TYPES or kind in BILL_TYPES):
-            return self._notification(cast("SimNotification | BillNotification", kind), value, anomalies)
+            return self._notification(cast("SimNotification | BillNotification", kind), value, body, anomalies)
         return _unrecognised(kind, value, anomalies)
 
     def _notification(
-        self, kind: SimNotification | BillNotification, body: dict[str, Json], anomalies: list[str]
+        self, kind: SimNotification | BillNotification, value: dict[str, Json], body: bytes, anomalies: list[str]
     ) -> Notification:
-        withhold(body, apart=body.get("items"))
-        files = take_files(body, anomalies)
-        elements = items(body, anomalies)
+        withhold(value, apart=value.get("items"))
+        files = take_files(value, anomalies)
         sims: tuple[SimCard, ...] = ()
         bills: tuple[Bill, ...] = ()
         if kind in SIM_TYPES:
-            sims = tuple([self._sims.read(element) for element in elements])
+            sims = self._seen.cards(value, body, anomalies)
         else:
-            bills = tuple([self._bills.read(element) for element in elements])
-        return Notification(kind, sims, bills, files, union(anomalies, sims or bills), cut(rendered(body)))
+            bills = tuple([self._bills.read(element) for element in items(value, anomalies)])
+        return Notification(kind, sims, bills, files, union(anomalies, sims or bills), cut(rendered(value)))
 
 
 def _unrecognised(kind: Json, body: dict[str, Json], anomalies: list[str]) -> Unrecognised:

@@ -47,8 +47,6 @@ def content(text: str) -> bytes | None:
     White space may stand anywhere and the padding may be missing, as many
     senders have it; anything else that is not of the alphabet is refused.
     """
-    if not text.isascii():
-        return None
     text = text.translate(_WHITESPACE).translate(_URL_SAFE)
     digits = text.rstrip("=")
     missing = -len(digits) % _GROUP

@@ -35,8 +35,5 @@ def items(body: dict[str, Json], anomalies: list[str]) -> list[Json]:
 
 def union(anomalies: list[str], read: Sequence[SimCard | Bill]) -> tuple[str, ...]:
     """A reading's anomalies and those of its items, sorted, each once."""
-    names = set(anomalies)
-    for item in read:
-        if item.anomalies:
-            names.update(item.anomalies)
-    return tuple(sorted(names))
+    flawed = [item.anomalies for item in read if item.anomalies]
+    return tuple(sorted(set(anomalies).union(*flawed))) if anomalies or flawed else ()

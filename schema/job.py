@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from schema.counts import count, percentage
 from schema.files import take_files
-from schema.items import items, union
+from schema.items import union
 from schema.memo import Memo, scalar_fits
 from schema.readings import BILL_TYPES, SIM_TYPES, JobCallback, User
 from schema.redaction import cut, withhold
@@ -15,7 +15,7 @@ from schema.texts import identity, plain, rendered
 if TYPE_CHECKING:
     from schema.instants import Calendar
     from schema.readings import Json
-    from schema.simcard import SimCardReader
+    from schema.seen import SeenItems
     from schema.texts import Text
 
 _SIGNS: Final = frozenset({"queue", "items", "handler"})
@@ -32,44 +32,46 @@ def is_job(body: dict[str, Json]) -> bool:
 class JobReader:
     """Reads job callbacks. Owns its memos: one thread."""
 
-    def __init__(self, calendar: Calendar, sims: SimCardReader) -> None:
+    def __init__(self, calendar: Calendar, seen: SeenItems) -> None:
         self._instants: Memo[Json, Text] = Memo(calendar.instant, scalar_fits)
         self._ids: Memo[Json, Text] = Memo(identity, scalar_fits)
         self._texts: Memo[Json, Text] = Memo(plain, scalar_fits)
-        self._read_sim = sims.read
+        self._seen = seen
 
-    def read(self, body: dict[str, Json], anomalies: list[str]) -> JobCallback | None:
-        """The callback in a body, which loses its secrets and files' contents; None, and untouched, without a ``qid``."""
-        qid = _read(self._ids, body["qid"], anomalies)
+    def read(self, value: dict[str, Json], body: bytes, anomalies: list[str]) -> JobCallback | None:
+        """The callback in a body, given as value and bytes; None without a usable ``qid``.
+
+        The value, unless it is None, loses its secrets and its files' contents.
+        """
+        qid = _read(self._ids, value["qid"], anomalies)
         if qid is None:
             anomalies.append("qid_invalid")
             return None
-        if type(body["qid"]) is not str:
+        if type(value["qid"]) is not str:
             anomalies.append("number_for_text")
-        if "files" in body:
-            take_files(body, [])
+        if "files" in value:
+            take_files(value, [])
             anomalies.append("files_not_read")
-        if body.get("type") in _NOTIFICATIONS:
+        if value.get("type") in _NOTIFICATIONS:
             anomalies.append("job_and_notification")
-        withhold(body, apart=body.get("items"))
-        done = body.get("status")
+        withhold(value, apart=value.get("items"))
+        done = value.get("status")
         if type(done) is not dict:
             done = None
             anomalies.append("progress_not_understood")
-        read_sim = self._read_sim
-        sims = tuple([read_sim(item) for item in items(body, anomalies)])
+        sims = self._seen.cards(value, body, anomalies)
         return JobCallback(
             qid,
-            _read(self._instants, body.get("added"), anomalies),
-            _read(self._texts, body.get("queue"), anomalies),
-            _read(self._texts, body.get("handler"), anomalies),
-            self._user(body.get("user"), anomalies),
+            _read(self._instants, value.get("added"), anomalies),
+            _read(self._texts, value.get("queue"), anomalies),
+            _read(self._texts, value.get("handler"), anomalies),
+            self._user(value.get("user"), anomalies),
             count(done.get("count"), anomalies) if done is not None else None,
             count(done.get("process"), anomalies) if done is not None else None,
             percentage(done.get("percentage"), anomalies) if done is not None else None,
             sims,
             union(anomalies, sims),
-            cut(rendered(body)),
+            cut(rendered(value)),
         )
 
     def _user(self, value: Json, anomalies: list[str]) -> User | None:

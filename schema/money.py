@@ -146,7 +146,11 @@ def currency(value: Json) -> Text:
     text, flaws = label(value)
     if text is None:
         return None, flaws
-    return (RUBLE if text.casefold().rstrip(".") in _RUBLE_NAMES else text.upper()), flaws
+    if text.casefold().rstrip(".") in _RUBLE_NAMES:
+        return RUBLE, flaws
+    # In capitals a text may be longer, as ß is.
+    capitals, more = shown(text.upper())
+    return capitals, (*flaws, *more)
 
 
 def aliases(

@@ -60,16 +60,18 @@ def mask(text: str) -> str:
 
 def mask_urls(value: Json, body: bytes) -> Json:
     """The value of a JSON body with the URL secrets of all its strings and keys masked."""
-    urls = body.count(b"webhooks")
     if b"@" in body or (b"\\" in body and b"\\u00" in body):
         return _masked(value)
-    if urls == 1 and type(value) is dict:
+    first = body.find(b"webhooks")
+    if first < 0:
+        return value
+    if type(value) is dict and body.rfind(b"webhooks") == first:
         # The one that every job callback has: no walk for it.
         handler = value.get("handler")
         if isinstance(handler, str) and "webhooks" in handler:
             value["handler"] = _masks[handler]
             return value
-    return _masked(value) if urls else value
+    return _masked(value)
 
 
 def _masked(value: Json) -> Json:

@@ -35,8 +35,13 @@ _LABELS: Final = ("name", "value", "description", "title", "code", "id")
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-def rendered(value: Json) -> str:
+def encoded(value: Json) -> bytes:
     """Compact JSON of a value, its numbers exact."""
+    return _encoder.encode(value)
+
+
+def rendered(value: Json) -> str:
+    """Compact JSON of a value, its numbers exact, as text."""
     return _encoder.encode(value).decode()
 
 

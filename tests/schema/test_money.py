@@ -123,6 +123,7 @@ def test_the_ruble_has_one_code():
     assert {currency(name)[0] for name in ("RUB", "rur", "руб.", "₽", 643, "810")} == {"RUB"}
     assert currency("usd") == ("USD", ())
     assert currency(None) == (None, ())
+    assert currency("ß" * 512) == ("S" * 511 + "…", ("text_cut",))
 
 
 @given(st.integers(-(10**14), 10**14))

@@ -141,6 +141,7 @@ def test_a_contradicted_status_is_named(read_sim):
     assert "status_contradicted" in read_sim(status="active", blocked=True).anomalies
     assert "status_contradicted" in read_sim(status="active", data={"state": "terminated"}).anomalies
     assert "status_contradicted" not in read_sim(status="blocked", activated=True).anomalies
+    assert "status_contradicted" not in read_sim(status="inactive", blocked=True).anomalies
     assert "status_contradicted" not in read_sim(status="active", blocked=False).anomalies
 
 
