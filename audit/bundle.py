@@ -139,7 +139,6 @@ def pack(folder: Path, target: Path) -> None:
         with zipfile.ZipFile(beside, "w", allowZip64=False) as packed:
             for name in names:
                 entry = zipfile.ZipInfo(name, ZIP_TIME)
-                entry.create_system = 3
                 entry.external_attr = 0o100644 << 16
                 entry.file_size = (folder.parent / name).stat().st_size
                 with (folder.parent / name).open("rb") as source, packed.open(entry, "w") as copy:

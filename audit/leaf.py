@@ -61,11 +61,16 @@ def of(row: Row) -> Leaf:
     """The leaf of a stored event. Raises `LogError` for a state that can't be one."""
     position, topic, state = row
     delivery = delivery_in(state)
+    try:
+        named = topic.decode()
+    except UnicodeDecodeError as error:
+        msg = f"the topic of the event at position {position} is no UTF-8: {error}; check the log's storage"
+        raise LogError(msg) from error
     return Leaf(
         position,
         delivery.received_at,
         delivery.source,
-        topic,
+        named,
         sha256(state).digest(),
         sha256(delivery.body).digest(),
     )
@@ -77,9 +82,8 @@ def encode(leaf: Leaf) -> bytes:
         (
             LABEL,
             leaf.position.to_bytes(POSITION_BYTES, "big"),
-            _text(leaf.received_at),
-            _cached_text(leaf.source),
-            _cached_text(leaf.topic),
+            _text(leaf.received_at.encode()),
+            _names(leaf.source, leaf.topic.encode()),
             leaf.state_sha256,
             leaf.body_sha256,
         ),
@@ -94,16 +98,17 @@ def hash_of(row: Row) -> bytes:
         bound = _bound_in(state)
     except (msgspec.DecodeError, UnicodeDecodeError):
         bound = None
-    if bound is None or bound.v != ENVELOPE_VERSION:
+    received_at = b"" if bound is None else bound.received_at.encode()
+    if bound is None or bound.v != ENVELOPE_VERSION or len(received_at) > TEXT_BYTES:
         return leaf_hash(encode(of(row)))
     return sha256(
         b"".join(
             (
                 _HASHED_LABEL,
                 position.to_bytes(POSITION_BYTES, "big"),
-                _text(bound.received_at),
-                _cached_text(bound.source),
-                _cached_text(topic),
+                len(received_at).to_bytes(LENGTH_BYTES, "big"),
+                received_at,
+                _names(bound.source, topic),
                 sha256(state).digest(),
                 sha256(bound.body).digest(),
             ),
@@ -134,12 +139,14 @@ def _cut(data: bytes) -> tuple[str, bytes]:
     return data[LENGTH_BYTES:end].decode(), data[end:]
 
 
-def _text(text: str) -> bytes:
-    data = text.encode()
+def _text(data: bytes) -> bytes:
     if len(data) > TEXT_BYTES:
-        msg = f"a text of {len(data)} bytes has no room in a leaf, which takes {TEXT_BYTES}: {text[:40]!r}…"
+        msg = f"a text of {len(data)} bytes has no room in a leaf, which takes {TEXT_BYTES}: {data[:40]!r}…"
         raise LogError(msg)
     return len(data).to_bytes(LENGTH_BYTES, "big") + data
 
 
-_cached_text = lru_cache(maxsize=256)(_text)
+@lru_cache(maxsize=256)
+def _names(source: str, topic: bytes) -> bytes:
+    """Source and topic in a leaf: the same for many events."""
+    return _text(source.encode()) + _text(topic)

@@ -158,7 +158,7 @@ class Seals:
         """The anchor of a size with all its signatures, the log's first. Raises `SealError` where it has none."""
         root = self._one("SELECT root FROM anchors WHERE size = ?", size)
         signatures = self.signatures(size)
-        if root is None or not signatures:
+        if root is None or not any(known.role == "log" for known, _ in signatures):
             msg = f"there is no signed anchor of size {size} in {self._path}"
             raise SealError(msg)
         return Note(self.anchor(size, root[0]).text, tuple(signature for _, signature in signatures))

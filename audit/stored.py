@@ -23,8 +23,8 @@ PAGE_EVENTS = 256
 PAGE_BYTES = 16 * 1024 * 1024
 """Bytes of state read at a time; one event larger than this is a page of its own."""
 
-Row: TypeAlias = "tuple[int, str, bytes]"
-"""An event as it is stored: position, topic, state. Neither is ever empty; a column of another type reads as empty."""
+Row: TypeAlias = "tuple[int, bytes, bytes]"
+"""An event as it is stored: position, topic in UTF-8, state. A column of another type than these reads as empty."""
 
 _PAGE = """
     SELECT rowid,
@@ -46,11 +46,11 @@ def rows_after(log: Log, position: int, *, max_events: int = PAGE_EVENTS, max_by
             cursor = wrapped.sqlite_cursor
             cursor.row_factory = None
             cursor.execute(_PAGE, (position, max_events))
-            for at, topic, state in cursor:
-                size += len(state)
+            for row in cursor:
+                size += len(row[2])
                 if page and size > max_bytes:
                     break
-                page.append((at, topic.decode(errors="replace"), state))
+                page.append(row)
     except (PersistenceError, sqlite3.Error) as error:
         msg = f"the log can't be read after position {position}: {error}"
         raise LogError(msg) from error

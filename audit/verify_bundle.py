@@ -543,9 +543,7 @@ class Trust:
             note = Note(str(row.get("introduced")).encode(), KEYS)
             named = note.origin == self.origin and note.extensions == [ROTATION + after.vkey]
             both = named and note.signed_by(before) and note.signed_by(after)
-            need(
-                bool(both) and note.size >= sizes[-1], KEYS, f"the key {after.vkey} was not introduced by {before.vkey}"
-            )
+            need(bool(both), KEYS, f"the key {after.vkey} was not introduced by {before.vkey}")
             sizes.append(note.size)
             self.proven.append(f"The key {after.vkey}\n  was introduced by {before.vkey}.")
         return list(zip(keys, sizes, [*sizes[1:], 1 << 63]))

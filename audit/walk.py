@@ -174,14 +174,13 @@ class Walk:
         position = self._position
         while count is None or len(found) < count:
             rows = rows_after(self._log, position, max_events=PAGE_EVENTS if count is None else count - len(found))
-            for row in rows:
-                position = row[0]
-                if last is not None and position > last:
-                    return at, found
-                at.append(position)
-                found.append(_hash_of(row))
+            if last is not None:
+                rows = [row for row in rows if row[0] <= last]
             if not rows:
                 break
+            at.extend([row[0] for row in rows])
+            found.extend(_hashes_of(rows))
+            position = at[-1]
         return at, found
 
     def _check_anchors(self, sealed: list[bytes], found: list[bytes], end: int) -> None:
@@ -298,6 +297,14 @@ class Walk:
             self.findings.append(Finding(kind, first, last, told))
         else:
             self.more += 1
+
+
+def _hashes_of(rows: list[Row]) -> list[bytes]:
+    """The hashes of stored events' leaves."""
+    try:
+        return [leaf.hash_of(row) for row in rows]
+    except (LogError, OverflowError):
+        return [_hash_of(row) for row in rows]
 
 
 def _hash_of(row: Row) -> bytes:

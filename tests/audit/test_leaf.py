@@ -14,7 +14,7 @@ from schema.event import TOPIC, Delivery
 DELIVERY = Delivery(
     "2026-03-02T09:00:01.000000Z", "main", "127.0.0.1", {"content-type": "application/json"}, b'{"a":1}\xff'
 )
-ROW = (258, TOPIC, event.encode(DELIVERY))
+ROW = (258, TOPIC.encode(), event.encode(DELIVERY))
 
 GOLDEN = bytes.fromhex(
     "73696d747261696c2d6c6561662f7631"
@@ -47,7 +47,7 @@ deliveries = st.builds(
 @given(st.integers(0, (1 << 63) - 1), st.text(max_size=30), deliveries)
 def test_the_hash_of_a_stored_event_is_that_of_its_leaf(position, topic, delivery):
     """The way that is taken for speed gives what the definition gives; and a leaf reads back as what it binds."""
-    row = (position, topic, event.encode(delivery))
+    row = (position, topic.encode(), event.encode(delivery))
     found = leaf.of(row)
     assert leaf.hash_of(row) == merkle.leaf_hash(leaf.encode(found))
     assert leaf.decode(leaf.encode(found)) == found
@@ -84,17 +84,26 @@ def test_other_bytes_are_no_leaf(data):
 def test_a_state_that_can_not_be_read_has_no_leaf(state):
     """It is damage to the log, as it is for everyone who reads it."""
     with pytest.raises(LogError, match="can't be read"):
-        leaf.hash_of((1, TOPIC, state))
+        leaf.hash_of((1, TOPIC.encode(), state))
 
 
 def test_a_state_of_a_later_version_has_no_leaf_yet():
     """What it binds is not known."""
     later = msgspec.msgpack.encode({**msgspec.msgpack.decode(ROW[2]), "v": 2})
     with pytest.raises(LogError, match=r"version 2.*upgrade"):
-        leaf.hash_of((1, TOPIC, later))
+        leaf.hash_of((1, TOPIC.encode(), later))
+
+
+def test_a_topic_that_is_no_text_has_no_leaf():
+    """It was put there by somebody else."""
+    with pytest.raises(LogError, match="position 1 is no UTF-8"):
+        leaf.of((1, b"\xff", ROW[2]))
 
 
 def test_a_text_that_has_no_room_is_refused():
-    """Rather than cut."""
+    """Rather than cut, whichever way the leaf is made."""
+    long = event.encode(Delivery("x" * 65_536, "main", "", {}, b""))
+    with pytest.raises(LogError, match="65536 bytes has no room"):
+        leaf.hash_of((1, TOPIC.encode(), long))
     with pytest.raises(LogError, match="65536 bytes has no room"):
         leaf.encode(Leaf(1, "x" * 65_536, "main", TOPIC, bytes(32), bytes(32)))

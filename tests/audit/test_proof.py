@@ -27,7 +27,7 @@ def test_every_event_has_a_receipt_that_anyone_can_check(made):
         found, anchor, signatures = proof.parse(text).verified([notes.parse_key(made.signer.key.vkey)])
         delivery = made.log.at(position).delivery
         assert (found.position, found.received_at, found.source) == (position, delivery.received_at, delivery.source)
-        assert found.body_sha256 == leaf.of((position, found.topic, event.encode(delivery))).body_sha256
+        assert found.body_sha256 == leaf.of((position, found.topic.encode(), event.encode(delivery))).body_sha256
         assert (anchor.origin, anchor.size) == (made.origin, 559)
         assert [key for key, _ in signatures] == [made.signer.key]
 
@@ -63,6 +63,17 @@ def test_an_event_waits_for_its_receipt(made):
         with pytest.raises(ProofError, match="no event was sealed there") as caught:
             proof.receipt(made.log, made.seals, position)
         assert not isinstance(caught.value, NotSealed)
+
+
+def test_an_event_put_where_none_was_sealed_waits_for_nothing(made):
+    """It is not sealed in a second, nor ever."""
+    made.receive_many(3)
+    made.tamper("log.db", "UPDATE stored_events SET rowid = 9 WHERE rowid = 3")
+    made.seal()
+    made.tamper("log.db", "UPDATE stored_events SET rowid = 3 WHERE rowid = 9")
+    with pytest.raises(ProofError, match="no event was sealed there") as caught:
+        proof.receipt(made.log, made.seals, 3)
+    assert not isinstance(caught.value, NotSealed)
 
 
 def test_a_receipt_is_under_the_newest_cosigned_anchor(made):

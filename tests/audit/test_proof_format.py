@@ -22,7 +22,7 @@ BLOCKS = [textwrap.dedent(block).strip("\n") for block in re.findall(r"(?:^(?:  
 
 JSON = {"content-type": "application/json"}
 ROWS = [
-    (position, TOPIC, event.encode(delivery))
+    (position, TOPIC.encode(), event.encode(delivery))
     for position, delivery in enumerate(
         [
             Delivery("2026-03-02T09:00:00.000000Z", "main", "127.0.0.1", JSON, b'{"a":0}'),

@@ -246,6 +246,23 @@ def test_a_head_that_waits_is_not_signed_over_another_log(made, tmp_path):
     assert not recorder.path.exists()
 
 
+def test_a_head_that_waits_is_not_signed_over_seals_that_were_changed(made, tmp_path):
+    """It was proven when it was stored; by now the tiles may be others."""
+    made.sealed(3)
+    made.signer = recorder = Recorder(made.signer, tmp_path / "signed")
+    recorder.down = True
+    made.receive_many(2)
+    with pytest.raises(SignerUnavailable):
+        made.batch()
+    tile = bytearray(made.seals.tile(0, 0))
+    tile[0] ^= 1
+    made.tamper("seals.db", "UPDATE tiles SET hashes = :tile WHERE level = 0", tile=bytes(tile))
+    made.signer, recorder.down = recorder, False
+    with pytest.raises(ForkError, match=r"restore seals\.db"):
+        made.batch()
+    assert not recorder.path.exists()
+
+
 def test_of_two_sealers_one_goes_on(made, tmp_path):
     """Whoever comes second finds the head of the first, and signs nothing of its own."""
     made.sealed(2)

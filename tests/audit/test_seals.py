@@ -118,6 +118,8 @@ def test_only_anchors_that_are_signed_are_given_out(made):
     made.seals.add(Head(3, b"\x01" * 32, 3, "x"), {}, [], since=made.seals.last())
     assert (made.seals.last().size, made.seals.last(signed=True).size) == (3, 2)
     assert made.seals.last().signed is False
+    made.seals.add_signature(3, Key(made.origin, 0xFA, b"key"), "also", b"x", now=NOW)
+    assert made.seals.last(signed=True).size == 2
     for size in (3, 4):
         with pytest.raises(SealError, match=f"no signed anchor of size {size}"):
             made.seals.note(size)

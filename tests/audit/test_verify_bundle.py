@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from audit import bundle, merkle, proof, verify_bundle
 from audit import note as notes
-from audit.keys import FileSigner
+from audit.anchor import ROTATION, Anchor
+from audit.keys import FileSigner, signed
 from audit.note import COSIGNATURE
 from audit.verify_bundle import (
     Failure,
@@ -473,6 +474,25 @@ def test_a_whole_forged_history_needs_the_logs_key(evidence, installation, made)
     assert not any("log's key" in each for each in check_bundle(evidence, [known], [], []).open)
 
 
+def test_a_key_that_nobody_introduced_does_not_follow_the_logs(evidence, made):
+    """Whatever is shown as its introduction: an anchor without it, one that names it and that only it signed."""
+    own = FileSigner(made.origin, Ed25519PrivateKey.from_private_bytes(b"\x07" * 32))
+    path = evidence / "data" / "keys.json"
+    rows = json.loads(path.read_text())["keys"]
+    claim = Anchor(made.origin, 2, bytes(32), (ROTATION + own.key.vkey,)).text
+    plain = made.seals.note(2)
+    for introduced in (
+        str(plain),
+        str(notes.Note(plain.text, (*plain.signatures, signed(own, plain.text)))),
+        str(notes.Note(claim, (signed(own, claim),))),
+        str(notes.Note(claim, (signed(made.signer, claim),))),
+    ):
+        forged = {"role": "log", "vkey": own.key.vkey, "since_size": 2, "introduced": introduced}
+        path.write_text(json.dumps({"keys": [rows[0], forged, *rows[1:]]}))
+        with pytest.raises(Failure, match=re.escape(f"the key {own.key.vkey} was not introduced by")):
+            check_files(Folder(evidence), [], [], [])
+
+
 def test_a_witness_that_is_known_is_told_from_one_that_only_the_bundle_knows(evidence):
     """What a bundle says of its witnesses' keys proves nothing by itself."""
     checked = check_bundle(evidence, [], [], [])
@@ -622,6 +642,9 @@ def test_the_command_says_in_words_what_holds(evidence, made, capsys, tmp_path):
     (tmp_path / "r.tlog-proof").write_text(receipt)
     assert main([str(tmp_path / "r.tlog-proof"), "--key", made.signer.key.vkey]) == 0
     capsys.readouterr()
+    mistyped = made.signer.key.vkey.replace(made.signer.key.id.hex(), "00000000")
+    assert main([str(evidence), "--key", mistyped]) == 1
+    assert "is not that of its name and key" in capsys.readouterr().out
     assert main([str(evidence), "--key", "nonsense"]) == 1
     assert "'nonsense' is no public key" in capsys.readouterr().out
     assert main([str(tmp_path / "none")]) == 1
