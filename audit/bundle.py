@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from audit import leaf as leaves
 from audit import merkle, verify_bundle
-from audit.stored import rows_after
 from schema.errors import ConfigurationError, NotSealed, ProofError
 from schema.event import instant
 
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 
     from audit.merkle import Node
     from audit.seals import Head, Seals
-    from audit.stored import Row
-    from schema.log import Log
+    from schema.log import Log, Stored
 
 README = """\
 Evidence from {origin}: positions {first} to {last}.
@@ -151,7 +149,7 @@ def pack(folder: Path, target: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _write_events(path: Path, rows: Iterator[tuple[int, Row]], node: Node, size: int) -> tuple[int, int]:
+def _write_events(path: Path, rows: Iterator[tuple[int, Stored]], node: Node, size: int) -> tuple[int, int]:
     """Write a line for each event; the first and the last position."""
     first = position = 0
     with path.open("w", encoding="ascii", newline="\n") as file:
@@ -172,11 +170,11 @@ def _write_events(path: Path, rows: Iterator[tuple[int, Row]], node: Node, size:
     return first, position
 
 
-def _rows(log: Log, first: int, start: int, end: int) -> Iterator[tuple[int, Row]]:
+def _rows(log: Log, first: int, start: int, end: int) -> Iterator[tuple[int, Stored]]:
     """The stored events from a position on, each with the number of its leaf."""
     index, position = start, first - 1
     while index < end:
-        rows = rows_after(log, position)
+        rows = log.stored_after(position)
         if not rows:
             raise _not_as_sealed(position + 1)
         for row in rows[: end - index]:

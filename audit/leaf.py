@@ -19,7 +19,7 @@ from schema.event import ENVELOPE_VERSION
 from schema.event import decode as delivery_in
 
 if TYPE_CHECKING:
-    from audit.stored import Row
+    from schema.log import Stored
 
 LABEL = b"simtrail-leaf/v1"
 """What every leaf begins with: its format and version, and that it is nothing else."""
@@ -57,7 +57,7 @@ _bound_in = msgspec.msgpack.Decoder(_Bound).decode
 _HASHED_LABEL = b"\x00" + LABEL
 
 
-def of(row: Row) -> Leaf:
+def of(row: Stored) -> Leaf:
     """The leaf of a stored event. Raises `LogError` for a state that can't be one."""
     position, topic, state = row
     delivery = delivery_in(state)
@@ -90,7 +90,7 @@ def encode(leaf: Leaf) -> bytes:
     )
 
 
-def hash_of(row: Row) -> bytes:
+def hash_of(row: Stored) -> bytes:
     """The leaf's hash, as the tree has it, of a stored event. Raises `LogError`."""
     # As `merkle.leaf_hash(encode(of(row)))`, at half the time: it is run for every event, and again by each check.
     position, topic, state = row

@@ -14,7 +14,6 @@ from audit import leaf as leaves
 from audit import merkle
 from audit import note as notes
 from audit.anchor import opened, parse_number, parse_path
-from audit.stored import rows_after
 from schema.errors import NotSealed, ProofError, SealError
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def receipt(log: Log, seals: Seals, position: int) -> Receipt:
     """
     index = seals.leaf_at(position)
     last = seals.last(signed=True)
-    rows = rows_after(log, position - 1, max_events=1)
+    rows = log.stored_after(position - 1, max_events=1)
     recorded = bool(rows) and rows[0][0] == position
     if index is None or last is None or index >= last.size:
         if recorded and position > (last.position if last else 0):

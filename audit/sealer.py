@@ -24,7 +24,6 @@ from audit import leaf, merkle, tiles
 from audit.anchor import opened
 from audit.keys import signed
 from audit.seals import SEALER, Head
-from audit.stored import rows_after
 from schema.errors import ForkError, LogError, ProofError, SealError, SignerUnavailable
 from schema.event import instant
 
@@ -149,7 +148,7 @@ def _require_same_log(log: Log, seals: SealWriter, last: Head) -> None:
     if end < last.position:
         msg = f"the log ends at position {end}, but was sealed up to {last.position} at {last.stored_at}: it was put back to an older copy; {remedy}"
         raise ForkError(msg)
-    rows = rows_after(log, last.position - 1, max_events=1)
+    rows = log.stored_after(last.position - 1, max_events=1)
     index = last.size - 1
     sealed = seals.tile(0, index // tiles.WIDTH)[index % tiles.WIDTH * merkle.HASH_BYTES :][: merkle.HASH_BYTES]
     try:
@@ -173,7 +172,7 @@ def _integrate(
     leaves: list[bytes] = []
     runs: list[tuple[int, int]] = []
     while len(leaves) < BATCH_LEAVES:
-        rows = rows_after(log, position)
+        rows = log.stored_after(position, max_events=tiles.WIDTH)
         if not rows:
             break
         for row in rows:

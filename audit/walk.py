@@ -19,14 +19,12 @@ from audit import note as notes
 from audit.anchor import opened
 from audit.keys import check_lineage
 from audit.merkle import HASH_BYTES, Edge
-from audit.stored import PAGE_EVENTS, rows_after
 from audit.tiles import HEIGHT, WIDTH
 from schema.errors import LogError, ProofError
 
 if TYPE_CHECKING:
     from audit.seals import Head, Seals
-    from audit.stored import Row
-    from schema.log import Log
+    from schema.log import Log, Stored
 
 FINDINGS = 1_000
 """Findings that are listed; more are counted only. Neighbours are one finding."""
@@ -173,7 +171,7 @@ class Walk:
         found: list[bytes] = []
         position = self._position
         while count is None or len(found) < count:
-            rows = rows_after(self._log, position, max_events=PAGE_EVENTS if count is None else count - len(found))
+            rows = self._log.stored_after(position, max_events=WIDTH if count is None else count - len(found))
             if last is not None:
                 rows = [row for row in rows if row[0] <= last]
             if not rows:
@@ -299,7 +297,7 @@ class Walk:
             self.more += 1
 
 
-def _hashes_of(rows: list[Row]) -> list[bytes]:
+def _hashes_of(rows: list[Stored]) -> list[bytes]:
     """The hashes of stored events' leaves."""
     try:
         return [leaf.hash_of(row) for row in rows]
@@ -307,7 +305,7 @@ def _hashes_of(rows: list[Row]) -> list[bytes]:
         return [_hash_of(row) for row in rows]
 
 
-def _hash_of(row: Row) -> bytes:
+def _hash_of(row: Stored) -> bytes:
     """The hash of a stored event's leaf; of nothing that was ever sealed, where it can't be one."""
     try:
         return leaf.hash_of(row)

@@ -11,7 +11,6 @@ from audit import leaf, merkle, proof
 from audit import note as notes
 from audit.note import COSIGNATURE, Key
 from audit.proof import Receipt
-from audit.stored import rows_after
 from schema import event
 from schema.errors import NotSealed, ProofError
 
@@ -36,9 +35,9 @@ def test_a_receipt_is_a_tlog_proof(made):
     """C2SP tlog-proof v1, line by line; the leaf is its extra data, its index counts from zero."""
     made.sealed(3)
     lines = str(proof.receipt(made.log, made.seals, 3)).split("\n")
-    row = rows_after(made.log, 2)[0]
+    row = made.log.stored_after(2)[0]
     encoded = leaf.encode(leaf.of(row))
-    left = merkle.node_hash(*(leaf.hash_of(each) for each in rows_after(made.log, 0)[:2]))
+    left = merkle.node_hash(*(leaf.hash_of(each) for each in made.log.stored_after(0)[:2]))
     assert lines[:5] == [
         "c2sp.org/tlog-proof@v1",
         f"extra {base64.b64encode(encoded).decode()}",

@@ -16,7 +16,6 @@ from audit import anchor as anchors
 from audit import leaf, merkle, sealer
 from audit import note as notes
 from audit.sealer import seal, seal_batch
-from audit.stored import rows_after
 from schema.errors import ForkError, LogError, SealError, SignerUnavailable
 from schema.log import open_to_read
 
@@ -55,7 +54,7 @@ def roots_signed(path):
 
 
 def leaves(installation):
-    rows = rows_after(installation.log, 0, max_events=1_000_000, max_bytes=1 << 40)
+    rows = installation.log.stored_after(0, max_events=1_000_000, max_bytes=1 << 40)
     return [leaf.hash_of(row) for row in rows]
 
 

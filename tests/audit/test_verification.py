@@ -13,7 +13,6 @@ from audit import keys, leaf, merkle, seals, tiles, verification, walk
 from audit import note as notes
 from audit.keys import FileSigner
 from audit.note import COSIGNATURE
-from audit.stored import rows_after
 from audit.walk import Progress
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -135,7 +134,7 @@ def test_a_log_changed_together_with_the_tiles_differs_from_the_anchors(made):
     """Whoever does both can't sign: the finding spans from the last anchor that holds to the first that does not."""
     made.sealed(100, 100, 100)
     made.tamper("log.db", "UPDATE stored_events SET topic = 'other' WHERE rowid = 150")
-    (row,) = rows_after(made.log, 149, max_events=1)
+    (row,) = made.log.stored_after(149, max_events=1)
     tile = bytearray(made.seals.tile(0, 0))
     tile[32 * 149 : 32 * 150] = leaf.hash_of(row)
     block = merkle.perfect(tiles.split(bytes(tile)))

@@ -10,7 +10,7 @@ from eventsourcing.persistence import StoredEvent
 
 from schema import log as logs
 from schema.errors import LogError, LogNotThere, LogUnavailable
-from schema.event import Delivery, WebhookReceived, uuid7
+from schema.event import TOPIC, Delivery, WebhookReceived, decode, uuid7
 from schema.log import open_to_append, open_to_read
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -61,6 +61,42 @@ def test_a_page_is_bounded_by_events_and_by_bytes(log):
     assert len(log.after(0, max_events=2)) == 2
     assert len(log.after(0, max_bytes=2500)) == 2
     assert [found.position for found in log.after(3, max_bytes=1)] == [4]
+
+
+def test_rows_come_as_they_are_stored(log):
+    """Bounded by events and by bytes, undecoded, in order."""
+    log.append([event(1, b"1"), event(2, b"2" * 1_000), event(3, b"3")])
+    rows = log.stored_after(0)
+    assert [(position, topic) for position, topic, _ in rows] == [(n, TOPIC.encode()) for n in (1, 2, 3)]
+    assert [decode(state).body for _, _, state in rows] == [b"1", b"2" * 1_000, b"3"]
+    assert [row[0] for row in log.stored_after(1, max_events=1)] == [2]
+    assert [row[0] for row in log.stored_after(0, max_bytes=500)] == [1]
+
+
+def test_a_row_that_nobody_else_can_read_is_read(path):
+    """Columns of a type that they can't have are empty; the rows around them are as they are."""
+    with open_to_append(path) as log:
+        log.append([event(n) for n in range(5)])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("DROP TRIGGER stored_events_no_update")
+        other.execute("UPDATE stored_events SET state = CAST(x'ff' AS TEXT) WHERE rowid = 2")
+        other.execute("UPDATE stored_events SET topic = CAST(topic AS BLOB) WHERE rowid = 3")
+        other.execute("UPDATE stored_events SET topic = CAST(x'ff' AS TEXT), state = 3.5 WHERE rowid = 4")
+    with open_to_read(path) as log:
+        rows = log.stored_after(0)
+    assert [position for position, _, _ in rows] == [1, 2, 3, 4, 5]
+    assert [topic.decode(errors="replace") for _, topic, _ in rows] == [TOPIC, TOPIC, "", "\ufffd", TOPIC]
+    assert [bool(state) for _, _, state in rows] == [True, False, True, False, True]
+
+
+def test_a_log_that_can_not_be_read_says_from_where(path):
+    """A database error is the log's error, whichever way it is read."""
+    with open_to_append(path) as log:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("DROP TABLE stored_events")
+        for read in (log.after, log.stored_after):
+            with pytest.raises(LogError, match="after position 3"):
+                read(3)
 
 
 def test_an_id_can_not_be_used_twice_and_spoils_its_batch(log):
