@@ -17,6 +17,7 @@ from ingest.body import Place, Room
 from ingest.headers import harmless, kept, secret_of
 from ingest.limits import LARGE_BODY_BYTES, Limits
 from ingest.readiness import Readiness
+from ingest.receipts import Receipts
 from schema.errors import LogUnavailable
 from schema.event import Delivery, instant
 
@@ -27,9 +28,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from ingest.readiness import Lag
+    from ingest.readiness import Lag, Tell
+    from ingest.receipts import FindReceipt
     from ingest.sources import Sources
     from ingest.writer import Writer
+
+RECORDED = b'{"position": %(position)d, "received_at": "%(received_at)b", "sha256": "%(sha256)b"}'
+
+WITH_RECEIPT = RECORDED.replace(b"}", b', "receipt": "/receipts/%(position)d"}')
+"""Where there are receipts, the answer names where the event's will be."""
 
 
 class Webhooks:
@@ -39,7 +46,7 @@ class Webhooks:
     for each delivery would halve the rate. ``not_json`` gives the reason why a body is not JSON, or None where it is.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs, each by its name
         self,
         sources: Sources,
         writer: Writer,
@@ -47,7 +54,9 @@ class Webhooks:
         clock: Callable[[], datetime],
         not_json: Callable[[bytes], str | None],
         limits: Limits,
+        receipts: bool,
     ) -> None:
+        self._answer = WITH_RECEIPT if receipts else RECORDED
         self._sources = sources
         self._writer = writer
         self._clock = clock
@@ -89,11 +98,11 @@ class Webhooks:
             problem = problems.not_json(reason, position=position, received_at=delivery.received_at, sha256=sha256)
             await problem(scope, receive, send)
             return
-        answer = b'{"position": %d, "received_at": "%s", "sha256": "%s"}' % (
-            position,
-            delivery.received_at.encode(),
-            sha256.encode(),
-        )
+        answer = self._answer % {
+            b"position": position,
+            b"received_at": delivery.received_at.encode(),
+            b"sha256": sha256.encode(),
+        }
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
@@ -120,18 +129,23 @@ def create_app(  # noqa: PLR0913 - what it is made of, each by its name
     not_json: Callable[[bytes], str | None],
     limits: Limits | None = None,
     lag: Callable[[], Lag] | None = None,
+    seals: Tell | None = None,
+    receipts: FindReceipt | None = None,
 ) -> Starlette:
     """The receiver's application. The writer must be running while it answers.
 
-    ``lag`` tells how far the read model is behind; it is called in a thread, and may raise `SimtrailError`.
+    ``lag`` tells how far the read model is behind, ``seals`` how the log is sealed; both are called in
+    a thread, and may raise `SimtrailError`. ``receipts`` finds an event's receipt.
     """
-    webhooks = Webhooks(sources, writer, clock=clock, not_json=not_json, limits=limits or Limits())
+    settled = limits or Limits()
+    webhooks = Webhooks(sources, writer, clock=clock, not_json=not_json, limits=settled, receipts=receipts is not None)
     app = Starlette(
         routes=[
             Route("/webhooks/{source}/{secret}", webhooks, methods=["POST"]),
             Route("/webhooks/{source}", webhooks, methods=["POST"]),
             Route("/livez", livez),
-            Route("/readyz", Readiness(writer, lag).answer),
+            Route("/readyz", Readiness(writer, lag, seals).answer),
+            *([Route("/receipts/{position}", Receipts(sources, receipts).answer)] if receipts else []),
         ],
         exception_handlers={
             HTTPException: problems.of_exception,

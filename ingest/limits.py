@@ -53,6 +53,9 @@ BUSY_RETRY_S = 1
 UNAVAILABLE_RETRY_S = 30
 """Retry-After where the log can't be written: a person or a supervisor has to act."""
 
+RECEIPT_RETRY_S = 1
+"""Retry-After where an event is not sealed yet: anchors are signed every second."""
+
 KEEP_ALIVE_S = 75
 """An idle connection is kept this long: longer than the 60 s after which common proxies
 drop it, since a POST sent on a connection that we close that moment is lost."""

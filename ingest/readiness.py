@@ -6,7 +6,7 @@ import errno
 import os
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -16,11 +16,15 @@ from ingest.limits import UNAVAILABLE_RETRY_S
 from schema.errors import SimtrailError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
 
     from ingest.writer import Writer
+
+
+Tell: TypeAlias = "Callable[[], Mapping[str, object]]"
+"""Finds something out about the installation, to be shown as JSON. Called in a thread; may raise `SimtrailError`."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,17 @@ class Lag:
 class Readiness:
     """`/readyz`: 200 where deliveries can be recorded, 503 where they can't; JSON says why.
 
-    ``lag`` finds out how far the read model is behind. A receiver is ready however far that is: what
-    it records is read later. None where nobody can tell.
+    ``lag`` finds out how far the read model is behind, ``seals`` how the log is sealed. A receiver is
+    ready whatever these say: what it records is read and sealed later. None where nobody can tell.
     """
 
-    def __init__(self, writer: Writer, lag: Callable[[], Lag] | None) -> None:
+    def __init__(self, writer: Writer, lag: Callable[[], Lag] | None, seals: Tell | None = None) -> None:
         self._writer = writer
-        self._lag = lag
+        self._tells: dict[str, Tell] = {}
+        if lag is not None:
+            self._tells["projection"] = lambda: _told(lag())
+        if seals is not None:
+            self._tells["seals"] = seals
 
     async def answer(self, _request: Request) -> Response:
         """Answer; called by Starlette."""
@@ -56,8 +64,8 @@ class Readiness:
             "writer": {"running": not stopped, "remedy": "start the receiver again" if stopped else None},
             "connections": {"accepted": connections is None, "reason": connections},
         }
-        if self._lag is not None:
-            told["projection"] = await run_in_threadpool(_told, self._lag)
+        for name, tell in self._tells.items():
+            told[name] = await run_in_threadpool(_found, tell)
         return Response(
             msgspec.json.encode(told),
             HTTPStatus.OK if told["ready"] else HTTPStatus.SERVICE_UNAVAILABLE,
@@ -75,9 +83,12 @@ def out_of_descriptors() -> str | None:
     return None
 
 
-def _told(lag: Callable[[], Lag]) -> dict[str, object]:
+def _found(tell: Tell) -> Mapping[str, object]:
     try:
-        found = lag()
+        return tell()
     except SimtrailError as error:
         return {"reason": str(error)}
-    return {"position": found.projected, "lag_events": found.events, "lag_seconds": round(found.seconds, 3)}
+
+
+def _told(lag: Lag) -> Mapping[str, object]:
+    return {"position": lag.projected, "lag_events": lag.events, "lag_seconds": round(lag.seconds, 3)}

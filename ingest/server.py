@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from ingest.readiness import Tell
+    from ingest.receipts import FindReceipt
+
 HOST = "127.0.0.1"
 PORT = 8080
 
@@ -51,12 +54,15 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     port: int = PORT,
     forwarded_allow_ips: str | None = None,
     limits: Limits | None = None,
+    seals: Tell | None = None,
+    receipts: FindReceipt | None = None,
 ) -> int:
     """Receive until SIGINT or SIGTERM; the exit code: 0, or 1 if the writer had to stop.
 
     Call it in the main thread. ``ready`` is given the URL, without a path, once
     requests are answered; port 0 takes a free one. ``forwarded_allow_ips`` are the proxies, as
-    uvicorn has them, whose word on the sender's address is taken; none by default.
+    uvicorn has them, whose word on the sender's address is taken; none by default. ``seals`` and
+    ``receipts`` are as for `create_app`.
 
     Raises `ConfigurationError` where the address can't be listened on or the
     sources can't be read, `LogUnavailable` where the log can't be opened.
@@ -68,7 +74,7 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
         sources = Sources(sources_path)
         log = stack.enter_context(open_to_append(log_path))
         writer = Writer(log.append, clock=clock, entropy=entropy)
-        app = create_app(sources, writer, clock=clock, not_json=not_json, limits=limits)
+        app = create_app(sources, writer, clock=clock, not_json=not_json, limits=limits, seals=seals, receipts=receipts)
 
         def listening() -> None:
             _lines.info("receiving", url=url, log=str(log_path))
