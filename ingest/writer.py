@@ -33,7 +33,6 @@ import threading
 from collections import deque
 from contextlib import suppress
 from datetime import timedelta
-from io import BytesIO
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
@@ -41,7 +40,7 @@ import structlog
 
 from ingest.limits import GROUP_BYTES, GROUP_DELIVERIES
 from schema.errors import LogError, LogUnavailable
-from schema.event import WebhookReceived, uuid7
+from schema.event import WebhookReceived, uuid7s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,9 +70,6 @@ TRIAL_EVERY = timedelta(seconds=1)
 
 TRIAL_WAIT_S = 2
 """How long whoever asks waits for it: the log may be locked, or its disk hang, for longer."""
-
-UUID_BYTES = 10
-"""Random bytes that `uuid7` takes for one id."""
 
 _lines = structlog.get_logger("simtrail.writer")
 
@@ -205,10 +201,9 @@ class Writer:
                 self._commit(work)
 
     def _commit(self, group: list[_Waiting]) -> None:
-        now = self._clock()
-        # Drawn once for all: each call to the system lets go of the interpreter, and the loop takes it.
-        entropy = BytesIO(self._entropy(UUID_BYTES * len(group))).read
-        positions = self._try([WebhookReceived(uuid7(now, entropy), 1, one[0]) for one in group])
+        # Drawn at once for all: each call to the system lets go of the interpreter, and the loop takes it.
+        ids = uuid7s(self._clock(), len(group), self._entropy)
+        positions = self._try([WebhookReceived(each, 1, one[0]) for each, one in zip(ids, group, strict=True)])
         if positions is None:
             self._wake(group, _refuse, self._failure or self._refusal or "")
         else:

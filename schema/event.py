@@ -7,7 +7,6 @@ changes for an event once stored; what changes is how it is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -65,8 +64,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     topic: str = TOPIC
 
 
-@dataclass(frozen=True)
-class WebhookReceived:
+class WebhookReceived(msgspec.Struct, frozen=True, gc=False):
     """The domain event of a delivery, as the `eventsourcing` library stores it.
 
     Each is the only event of an originator of its own, so any number of
@@ -78,8 +76,7 @@ class WebhookReceived:
     delivery: Delivery
 
 
-@dataclass(frozen=True)
-class CorrectionRecorded:
+class CorrectionRecorded(msgspec.Struct, frozen=True, gc=False):
     """The domain event of a correction; otherwise as `WebhookReceived`."""
 
     originator_id: UUID
@@ -141,9 +138,24 @@ def uuid7(now: datetime, entropy: Callable[[int], bytes]) -> UUID:
     Time-ordered keys keep the log's index append-mostly: with random ones an
     append at two million events costs ten times what it costs at zero.
     """
-    milliseconds = int(now.timestamp() * 1000)
-    tail = int.from_bytes(entropy(10), "big")
-    value = milliseconds << 80 | tail
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+    return uuid7s(now, 1, entropy)[0]
+
+
+def uuid7s(now: datetime, count: int, entropy: Callable[[int], bytes]) -> list[UUID]:
+    """So many UUIDs of that millisecond, in no order; the entropy is drawn once for all."""
+    front = int(now.timestamp() * 1000) << 80 | _VERSION_7
+    random = entropy(_UUID_BYTES * count)
+    return [
+        UUID(int=front | int.from_bytes(random[at : at + _UUID_BYTES], "big") & _RANDOM)
+        for at in range(0, len(random), _UUID_BYTES)
+    ]
+
+
+_UUID_BYTES = 10
+"""Random bytes that are drawn for one."""
+
+_VERSION_7 = 0x7 << 76 | 0x2 << 62
+"""Version and variant of RFC 9562, where it has them."""
+
+_RANDOM = (1 << 76) - 1 & ~(0x3 << 62)
+"""The bits that neither time nor version nor variant take."""

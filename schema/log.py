@@ -14,12 +14,20 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, suppress
+from functools import cache
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 from uuid import UUID
 
 from eventsourcing.application import Application
-from eventsourcing.persistence import InfrastructureFactory, Mapper, PersistenceError, StoredEvent, Transcoder
+from eventsourcing.persistence import (
+    InfrastructureFactory,
+    InterfaceError,
+    Mapper,
+    PersistenceError,
+    StoredEvent,
+    Transcoder,
+)
 from eventsourcing.sqlite import (
     SQLiteApplicationRecorder,
     SQLiteConnection,
@@ -46,6 +54,12 @@ PAGE_BYTES = 16 * 1024 * 1024
 """Bytes of state a page at most: fifty ten-megabyte bills must not fill memory.
 One event larger than this is a page of its own."""
 
+STATEMENT_EVENTS = 1_000
+"""Events that one statement stores at most: four variables each, of the 32,766 that SQLite takes."""
+
+STATEMENTS = 256
+"""Prepared statements that a connection keeps. The library keeps one; each size of a batch has its own."""
+
 LOCK_TIMEOUT_S = 5
 """How long a statement waits for another writer before it is an error."""
 
@@ -62,6 +76,9 @@ IN_THE_WAY = """
 """
 """An event that stands where another is to go: INSERT OR REPLACE would remove it without
 a DELETE. -1 is what SQLite shows before it assigns a position itself."""
+
+_Row: TypeAlias = "tuple[str, int, str, bytes]"
+"""An event as its table has it: id, version, topic and state."""
 
 APPEND_ONLY = tuple(
     f"""
@@ -90,15 +107,8 @@ class _EnvelopeMapper(Mapper[UUID]):
     """Maps by a closed registry of topics; no string from the log names code."""
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
-        if not isinstance(domain_event, DomainEvent):
-            msg = f"the log keeps {' and '.join(CLASSES)} only, not a {type(domain_event).__name__}"
-            raise LogError(msg)
-        return StoredEvent(
-            domain_event.originator_id,
-            domain_event.originator_version,
-            TOPICS[type(domain_event)],
-            events.encode(domain_event.delivery),
-        )
+        _, version, topic, state = _row(cast("DomainEvent", domain_event))
+        return StoredEvent(domain_event.originator_id, version, topic, state)
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEvent:
         if not isinstance(stored_event.originator_id, UUID):
@@ -110,14 +120,26 @@ class _EnvelopeMapper(Mapper[UUID]):
 
 
 class _Pool(SQLiteConnectionPool):
-    """Connections whose durability is ours to set."""
+    """Connections whose durability is ours to set, and which keep their prepared statements."""
 
     def _create_connection(self) -> SQLiteConnection:
-        connection = super()._create_connection()
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
-        return connection
+        try:
+            connection = sqlite3.connect(
+                self.db_name,
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=STATEMENTS,
+                timeout=LOCK_TIMEOUT_S,
+            )
+        except sqlite3.Error as error:
+            raise InterfaceError(error) from error
+        connection.row_factory = sqlite3.Row
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        return SQLiteConnection(connection, self.max_age)
 
 
 class _Recorder(SQLiteApplicationRecorder):
@@ -155,6 +177,20 @@ class _Recorder(SQLiteApplicationRecorder):
                     break
                 page.append(row)
         return page
+
+    def insert(self, rows: Sequence[_Row]) -> list[int]:
+        """Store rows in one durable commit; the position of each."""
+        if len(rows) > STATEMENT_EVENTS:
+            with self.datastore.transaction(commit=True) as wrapped:
+                return [
+                    position
+                    for start in range(0, len(rows), STATEMENT_EVENTS)
+                    for position in _insert(wrapped.sqlite_cursor, rows[start : start + STATEMENT_EVENTS])
+                ]
+        with self.datastore.get_connection(commit=True) as connection, connection.cursor() as cursor:
+            # A statement alone is a transaction. Each call of SQLite lets go of the interpreter, and
+            # may wait long for it while the event loop is busy: so all of a group is one call.
+            return _insert(cursor, rows)
 
     def commit_nothing(self) -> None:
         """Write and fsync a page with what it holds already."""
@@ -239,13 +275,12 @@ class Log(Application[UUID]):
             if not batch:
                 self._log_recorder.commit_nothing()
                 return []
-            recordings = self.events.put(batch)
+            return self._log_recorder.insert([_row(event) for event in batch])
         except (PersistenceError, sqlite3.Error, OSError) as error:
             msg = (
                 f"{len(batch)} deliveries can't be appended: {error}" if batch else f"the log can't be written: {error}"
             )
             raise LogUnavailable(msg) from error
-        return [recording.notification.id for recording in recordings]
 
     def after(self, position: int, *, max_events: int = PAGE_EVENTS, max_bytes: int = PAGE_BYTES) -> list[Event]:
         """The events that follow a position, in order, as many as fit a page."""
@@ -295,6 +330,25 @@ class Log(Application[UUID]):
     def version(self) -> int:
         """A number that differs whenever another connection has committed since."""
         return self._log_recorder.execute("PRAGMA data_version")
+
+
+def _row(event: DomainEvent) -> _Row:
+    if type(event) not in TOPICS:
+        msg = f"the log keeps {' and '.join(CLASSES)} only, not a {type(event).__name__}"
+        raise LogError(msg)
+    return event.originator_id.hex, event.originator_version, TOPICS[type(event)], events.encode(event.delivery)
+
+
+@cache
+def _insert_statement(rows: int) -> str:
+    return f"INSERT INTO stored_events VALUES {', '.join(['(?, ?, ?, ?)'] * rows)}"
+
+
+def _insert(cursor: sqlite3.Cursor, rows: Sequence[_Row]) -> list[int]:
+    """The positions of rows, once stored: SQLite counts them upwards, and no other writer comes in between."""
+    cursor.execute(_insert_statement(len(rows)), [value for row in rows for value in row])
+    last = cursor.lastrowid or 0
+    return list(range(last - len(rows) + 1, last + 1))
 
 
 def _delivery(topic: str, state: bytes) -> Delivery:

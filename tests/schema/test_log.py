@@ -99,6 +99,21 @@ def test_a_log_that_can_not_be_read_says_from_where(path):
                 read(3)
 
 
+def test_a_batch_of_any_size_is_one_commit(log, path, monkeypatch):
+    """One statement holds as many events as it may; several of them are still kept whole or not at all."""
+    monkeypatch.setattr(logs, "STATEMENT_EVENTS", 3)
+    with open_to_read(path) as reader:
+        assert log.append([event(n, b"%d" % n) for n in range(8)]) == list(range(1, 9))
+        assert [(found.position, found.delivery.body) for found in reader.after(0)] == [
+            (n + 1, b"%d" % n) for n in range(8)
+        ]
+        before = reader.version()
+        with pytest.raises(LogUnavailable, match="5 deliveries can't be appended"):
+            log.append([*map(event, range(8, 12)), event(0)])
+        assert (reader.version(), reader.head()) == (before, 8)
+    assert log.append([event(8)]) == [9]
+
+
 def test_an_id_can_not_be_used_twice_and_spoils_its_batch(log):
     """A batch is kept whole or not at all."""
     log.append([event(1)])
