@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from ingest import problems
+from ingest import openapi, problems
 from ingest.body import Place, Room
 from ingest.headers import harmless, kept, secret_of
 from ingest.limits import LARGE_BODY_BYTES, Limits
@@ -145,6 +145,7 @@ def create_app(  # noqa: PLR0913 - what it is made of, each by its name
             Route("/webhooks/{source}", webhooks, methods=["POST"]),
             Route("/livez", livez),
             Route("/readyz", Readiness(writer, lag, seals).answer),
+            Route("/openapi.json", openapi.document),
             *([Route("/receipts/{position}", Receipts(sources, receipts).answer)] if receipts else []),
         ],
         exception_handlers={
