@@ -183,7 +183,7 @@ def _absorb(context: Context, account: Account, row: BillRow, other: BillRow) ->
     row.first_seen_at = min(row.first_seen_at, other.first_seen_at)
     _count(account, row, +1)
     context.model.bills.remove(other)
-    context.model.rename("bill", other.bill, row.bill)
+    context.rename("bill", other.bill, row.bill)
 
 
 def _key(row: BillRow) -> str:
@@ -200,7 +200,7 @@ def _rekey(context: Context, row: BillRow) -> None:
         old = row.bill
         context.model.bills.remove(row)
         row.bill = key
-        context.model.rename("bill", old, key)
+        context.rename("bill", old, key)
 
 
 def _describe(row: BillRow, bill: Bill, changes: Changes, *, late: bool) -> None:

@@ -38,3 +38,12 @@ class Context:
     restricting_bill: str | None = None
     unpaid_bill: str | None = None
     active_seen: str | None = None
+
+    def rename(self, column: Literal["sim", "bill"], old: str, new: str) -> None:
+        """Give the history of one card or bill to another, and what this event has told so far of it."""
+        self.model.rename(column, old, new)
+        if column == "sim":
+            self.active_seen = new if self.active_seen == old else self.active_seen
+            return
+        self.restricting_bill = new if self.restricting_bill == old else self.restricting_bill
+        self.unpaid_bill = new if self.unpaid_bill == old else self.unpaid_bill

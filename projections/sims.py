@@ -252,7 +252,7 @@ def _rekey(context: Context, row: Sim) -> None:
     context.model.sims.remove(row)
     row.sim = key
     context.model.sims.put(row)
-    context.model.rename("sim", old, key)
+    context.rename("sim", old, key)
 
 
 def _give_up(context: Context, row: Sim, column: str) -> None:
@@ -283,7 +283,7 @@ def _merge(context: Context, row: Sim, other: Sim) -> None:
     context.model.sims.remove(other)
     for column, value in both.items():
         setattr(row, column, value)
-    context.model.rename("sim", other.sim, row.sim)
+    context.rename("sim", other.sim, row.sim)
 
 
 def _apply(context: Context, row: Sim, card: SimCard, by: Touch, changes: Changes) -> None:

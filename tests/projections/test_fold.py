@@ -275,6 +275,13 @@ def test_the_account_walks_from_good_to_restricted_and_back_by_evidence(world):
     ]
 
 
+def test_a_bill_that_gets_its_id_within_a_notice_is_the_one_that_restricts(world):
+    """One notice names a bill by its number, then by number and id: the account refers to it by the key it ends with."""
+    world.send(notice("unpaid_bill_6", {"number": "N1"}, {"number": "N1", "id": 501, "paid": True}))
+    assert world.row("SELECT state, bill FROM account_events") == {"state": "restricted", "bill": "main:501"}
+    assert world.row("SELECT bill FROM accounts")["bill"] == "main:501"
+
+
 def test_unpaid_bill_6_without_a_readable_bill_still_restricts(world):
     """The notice's own meaning does not depend on what it names."""
     world.send({"type": "unpaid_bill_6"})
