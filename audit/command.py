@@ -24,6 +24,7 @@ from audit.asof import asof
 from audit.backup import backup
 from audit.correct import correct
 from audit.doctor_command import doctor
+from audit.export_command import export
 from audit.rebuild import command as rebuild
 from audit.services import Address
 from audit.simulate import simulate
@@ -212,6 +213,7 @@ main.add_command(sources)
 main.add_command(correct)
 main.add_command(rebuild)
 main.add_command(asof)
+main.add_command(export)
 
 
 @main.command()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Mapping
 
-COMMANDS = ["serve", "receive", "project", "publish", "sources", "correct", "rebuild", "asof"]
+COMMANDS = ["serve", "receive", "project", "publish", "sources", "correct", "rebuild", "asof", "export"]
 COMMANDS += ["status", "append", "doctor", "backup", "simulate"]
 
 

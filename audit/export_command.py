@@ -1,0 +1,161 @@
+"""The command `simtrail export`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from audit import destination, options
+from audit import folder as folders
+from audit.export import prepare
+from audit.formats import FORMATS
+from audit.selection import PARTS, PERSONAL, is_ranged, moment, select
+from schema.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from audit.export import Export
+    from audit.selection import Selection
+
+CUT_SHORT = 128
+"""A command that a signal cuts short exits with this plus the signal's number, as shells have it."""
+
+BAR_STEPS = 200
+"""Times that the progress bar is drawn at most: more often can't be seen and takes its time."""
+
+
+HELP = f"""Write tables and events to files, to be filed.
+
+All is of one snapshot of the read model, and datapackage.json says which, what each
+file holds, and its rows, bytes and SHA-256. Either all of it is written, or nothing is
+left and the exit code is not 0.
+
+\b
+A moment is a date (its midnight, UTC) or a time with its zone:
+  2026-05-01   2026-05-01T09:00:00Z   2026-05-01T12:00:00+03:00
+
+A range takes what was received from --from on and before --to of
+{", ".join(part for part in PARTS if is_ranged(part))}. With files come the files
+themselves, named by their SHA-256.
+
+Other tables are taken whole, as they are at the snapshot:
+{", ".join(part for part in PARTS if not is_ranged(part))}.
+
+{", ".join(part for part in PARTS if part in PERSONAL)} and the bodies of deliveries hold
+personal data: they are taken with --personal-data only.
+
+In CSV an apostrophe stands before text that a spreadsheet would run; datapackage.json
+says how to take it off.
+"""
+
+
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """The instant that an option gives."""
+    try:
+        return None if text is None else moment(text)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(help=HELP)
+@options.data
+@options.option(
+    "--from",
+    "since",
+    metavar="MOMENT",
+    callback=_moment,
+    envvar="SIMTRAIL_EXPORT_FROM",
+    help="The first moment of the range; from the beginning if not given.",
+)
+@options.option(
+    "--to",
+    "until",
+    metavar="MOMENT",
+    callback=_moment,
+    envvar="SIMTRAIL_EXPORT_TO",
+    help="The moment before which the range ends; now if not given.",
+)
+@options.option("--source", metavar="NAME", help="Only what this source sent.")
+@options.option("--tables", metavar="NAME,...", help="Only these tables, by the names above.")
+@options.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    default="csv",
+    envvar="SIMTRAIL_EXPORT_FORMAT",
+    help="How tables are written. Events are always NDJSON.",
+)
+@options.option(
+    "--personal-data",
+    is_flag=True,
+    help="Take personal data too. Events hold bodies as received, and secrets in them.",
+)
+@options.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR|FILE.zip",
+    help="What to write: a folder or an archive that is not there yet.",
+)
+def export(  # noqa: PLR0913 - one for each option
+    *,
+    data: Path,
+    since: str | None,
+    until: str | None,
+    source: str | None,
+    tables: str | None,
+    form: str,
+    personal_data: bool,
+    out: Path,
+) -> None:
+    """Export; `HELP` tells what people may rely on."""
+    selection = _selection(tables, since, until, source, personal_data=personal_data)
+    folder = folders.existing(data)
+    now = datetime.now(UTC)
+    with _cleaned_up(), prepare(folder.read_model, folder.log, selection, FORMATS[form], now=now) as made:
+        steps = max(1, made.rows // BAR_STEPS)
+        with click.progressbar(length=made.rows, label="Exporting", file=sys.stderr, update_min_steps=steps) as bar:
+            destination.write(made, out, bar.update)
+    _tell(made, out, personal_data=personal_data)
+
+
+def _selection(
+    tables: str | None, since: str | None, until: str | None, source: str | None, *, personal_data: bool
+) -> Selection:
+    names = None if tables is None else {name for name in map(str.strip, tables.split(",")) if name}
+    personal = sorted((names or set()) & PERSONAL)
+    if personal and not personal_data:
+        msg = f"{', '.join(personal)}: personal data is exported with --personal-data only"
+        raise click.UsageError(msg)
+    allowed = frozenset(PARTS) if personal_data else frozenset(PARTS) - PERSONAL
+    try:
+        return select(names, allowed=allowed, since=since, until=until, source=source)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@contextmanager
+def _cleaned_up() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: by the way of what is to be cleaned up."""
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(CUT_SHORT + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _tell(made: Export, out: Path, *, personal_data: bool) -> None:
+    """Say what was exported and, where it isn't all that there is, what isn't in it."""
+    snapshot = made.snapshot
+    click.echo(f"Exported {made.rows:,} rows to {out}, as of position {snapshot.position}.", err=True)
+    if not personal_data:
+        click.echo("Without personal data: --personal-data takes that too.", err=True)
+    if made.open_ended and made.head > snapshot.position:
+        click.echo(f"The log goes on to position {made.head}: `simtrail project` brings the read model up.", err=True)
