@@ -20,7 +20,8 @@ from projections import read_model
 from schema import configuration
 from schema.errors import LogError, LogNotThere, SimtrailError
 from schema.event import instant
-from schema.log import APPEND_ONLY, PAGE_EVENTS, open_to_read
+from schema.log import PAGE_EVENTS, open_to_read
+from schema.log_sqlite import APPEND_ONLY
 from schema.tables import MODEL_VERSION
 
 if TYPE_CHECKING:

@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 ANCHOR_S = 0.8
 """Pause between two anchors: with the time to make one, less than the second that is promised."""
 
-POLL_S = 0.05
-"""How long the sealer sleeps between looks at the log's version; a look costs microseconds."""
-
 RETRY_S = 5
 """Pause after a signer gave no signature."""
 
@@ -71,8 +68,6 @@ def seal(  # noqa: PLR0913 - what a sealer needs, each by name
     algorithms. Raises `ForkError`, `SealError` or `LogError`.
     """
     while not stop.is_set():
-        # Asked before the log is read: what is committed in between shows as a change.
-        version = log.version()
         before = seals.last()
         try:
             head = seal_batch(log, seals, signer, now=clock(), also=also)
@@ -85,8 +80,7 @@ def seal(  # noqa: PLR0913 - what a sealer needs, each by name
         if head is None:
             if once:
                 break
-            while not stop.wait(POLL_S) and log.version() == version:
-                pass
+            log.wait(stop)
             continue
         if on_anchor is not None:
             on_anchor(head)

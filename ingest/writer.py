@@ -9,26 +9,22 @@ larger its groups, and nothing is waited for when it is not.
 tried again, since the sender was told to. Whether the writer goes on depends on what
 can be known about the disk:
 
-- It goes on where SQLite says that it had not come to writing, or that the file system
-  did not take a write: the log is locked by another process, is read-only, has no
-  file descriptor to open, the disk is full, or a write failed. Nothing that the page cache
-  once accepted can be missing then, so the next commit's fsync vouches for all that came
-  before it; it also reports what a failed write may have told of an earlier one (write(2)).
+- It goes on where a later commit can't vouch falsely for what this one lost, which the log knows
+  (`LogUnavailable.passing`): of a file, where it had not come to writing, or the file system
+  did not take a write (`schema.log_sqlite.PASSING`); of a server, whatever happened, since
+  that one answers for its own disk.
 - It stops for good on anything else: a failed fsync, any other I/O error, a damaged file,
-  an error that this module does not know. After a failed fsync the kernel may have
-  dropped the pages and call the next fsync a success, so a later commit proves nothing
-  about this file. A writer that has stopped refuses every delivery until the receiver is
-  started again.
+  an error that nobody knows. A writer that has stopped refuses every delivery until the
+  receiver is started again.
 
 A refused delivery may still turn out to be in the log, where its commit record reached
-the disk but the fsync failed. The sender sends it again, and it is recorded twice, which
+the disk but the fsync failed, or the server's answer did not reach us. The sender sends it again, and it is recorded twice, which
 every projection stands; an acknowledged one is never missing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections import deque
 from contextlib import suppress
@@ -48,20 +44,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from schema.event import Delivery
-
-PASSING = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        # Only this code: its extended ones tell of a file that was moved, or can't be recovered.
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_TOOBIG,
-        sqlite3.SQLITE_IOERR_WRITE,
-    },
-)
-"""Result codes of SQLite after which the writer goes on; the only ones."""
 
 _T = TypeVar("_T")
 
@@ -220,7 +202,7 @@ class Writer:
                 raise LogError(msg)
         except Exception as error:  # noqa: BLE001 - whatever it is, everyone who waits gets an answer
             positions, self._refusal = None, str(error)
-            if is_passing(error):
+            if isinstance(error, LogUnavailable) and error.passing:
                 _lines.warning("deliveries refused", deliveries=len(batch), reason=str(error))
             else:
                 self._failure = f"the writer has stopped, the receiver must be started again: {error}"
@@ -238,15 +220,6 @@ class Writer:
             answer(group, outcome)
 
         _call(group[0][1].get_loop(), go_on)
-
-
-def is_passing(error: BaseException | None) -> bool:
-    """Whether another append may follow one that raised this; False unless that is certain."""
-    while error is not None:
-        if isinstance(error, sqlite3.Error):
-            return getattr(error, "sqlite_errorcode", None) in PASSING
-        error = error.__cause__
-    return False
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:

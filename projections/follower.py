@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from projections import corrections, read_model, rebuild
 from projections.fold import fold, read
 from schema.decode import Decoder
-from schema.errors import LogNotThere, ReadModelError, ReadModelOutdated
+from schema.errors import LogAway, LogNotThere, ReadModelError, ReadModelOutdated
 from schema.log import open_to_read
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from schema.configuration import Configuration
     from schema.event import Event
     from schema.log import Log
+    from schema.log_place import Place
 
 POLL_S = 0.05
 """How long the follower sleeps between looks at the log's version: a delivery is
@@ -31,7 +32,7 @@ OUTDATED_S = 1.0
 
 
 def follow(  # noqa: PLR0913 - what a follower needs, each by name
-    log_path: Path,
+    place: Place,
     audit_path: Path,
     configure: Callable[[], Configuration],
     *,
@@ -42,35 +43,47 @@ def follow(  # noqa: PLR0913 - what a follower needs, each by name
 ) -> int:
     """Follow the log into the read model; the position reached.
 
-    Goes on until ``stop`` is set or, with ``once``, until the log's end. Waits for a
-    log that is not there yet, and while the read model was made with another
-    configuration than ``configure`` gives, unless ``once``: ``on_notice`` is told of
-    it, and ``configure`` is asked again. ``on_progress`` is told the position and the
-    log's head after each batch. Raises `LogError` or `ReadModelError`.
+    Goes on until ``stop`` is set or, with ``once``, until the log's end. Unless ``once``, it waits
+    for a log that is not there yet, for a server that is away, and while the read model was
+    made with another configuration than ``configure`` gives: ``on_notice`` is told of
+    the latter two, and ``configure`` is asked again. ``on_progress`` is told the position and
+    the log's head after each batch. Raises `LogError` or `ReadModelError`.
     """
-    while True:
-        try:
-            log = open_to_read(log_path)
-            break
-        except LogNotThere:
-            if once:
-                raise
-            if stop.wait(POLL_S):
-                return 0
+    told: str | None = None
+
+    def tell(notice: str | None) -> None:
+        nonlocal told
+        if on_notice is not None and notice not in {None, told}:
+            on_notice(str(notice))
+        told = notice
+
+    log = _opened(place, stop, tell, once=once)
+    if log is None:
+        return 0
     follower = _Follower(log, audit_path, stop, once=once, on_progress=on_progress)
-    told = None
     with log:
         while True:
             try:
                 return follower.run(configure())
-            except ReadModelOutdated as error:
+            except (ReadModelOutdated, LogAway) as error:
                 if once:
                     raise
-                if on_notice is not None and str(error) != told:
-                    told = str(error)
-                    on_notice(told)
-                if stop.wait(OUTDATED_S):
+                tell(str(error))
+                if stop.wait(OUTDATED_S if isinstance(error, ReadModelOutdated) else POLL_S):
                     return read_model.tracked(audit_path) or 0
+
+
+def _opened(place: Place, stop: threading.Event, tell: Callable[[str | None], None], *, once: bool) -> Log | None:
+    """The log, waited for unless ``once``; None if told to stop meanwhile."""
+    while True:
+        try:
+            return open_to_read(place)
+        except (LogNotThere, LogAway) as error:
+            if once:
+                raise
+            tell(str(error) if isinstance(error, LogAway) else None)
+            if stop.wait(POLL_S):
+                return None
 
 
 class _Follower:
@@ -111,16 +124,13 @@ class _Follower:
             )
             raise ReadModelError(msg)
         while not self._stop.is_set():
-            # Asked before the page is read: what is committed in between shows as a change.
-            version = self._log.version()
             page = self._log.after(position)
             if page:
                 position = self._step(model, decoder, page, position)
             elif self._once:
                 break
             else:
-                while not self._stop.wait(POLL_S) and self._log.version() == version:
-                    pass
+                self._log.wait(self._stop)
         return position
 
     def _step(self, model: ReadModel, decoder: Decoder, page: Sequence[Event], position: int) -> int:

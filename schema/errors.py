@@ -5,6 +5,7 @@
     ├── SourceError                 a source can't be added, changed or found
     ├── LogError                    the log can't be opened, read or trusted
     │   ├── LogNotThere             there is no log yet
+    │   ├── LogAway                 the server that keeps the log can't be reached now; it may come back
     │   └── LogUnavailable          the log can't be written now; nothing was kept
     ├── ReadModelError              the read model can't be opened or written
     │   └── ReadModelOutdated       it was made by another version or with another configuration
@@ -41,8 +42,20 @@ class LogNotThere(LogError):
     """There is no log yet."""
 
 
+class LogAway(LogError):
+    """The server that keeps the log can't be reached now. It may come back by itself."""
+
+
 class LogUnavailable(LogError):
-    """The log can't be written now; nothing of the batch was kept."""
+    """The log can't be written now; nothing of the batch counts as kept.
+
+    ``passing`` says whether another append may follow: only where a later commit can't
+    vouch falsely for what this one lost.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class ReadModelError(SimtrailError):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -13,8 +14,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 
+from bench.cluster import Postgres
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from schema.log_place import Server
 
 T = TypeVar("T")
 
@@ -22,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 
 DEADLINE_S = 60
 """Far beyond what anything awaited takes, on a machine that is busy with other things."""
+
+_databases = itertools.count()
 
 COMMANDS = {"receiver": "receive", "projector": "project", "Datasette": "publish"}
 
@@ -165,3 +172,17 @@ def serve(start: Start, eventually: Eventually) -> Serve:
         return Serving(running, running.said(r"^Webhook URL: (http://\S+)$") or "", datasette_url)
 
     return begin
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests. SIMTRAIL_POSTGRES_BIN names another than the one that comes with the tests."""
+    with Postgres() as server:
+        server.make().start()
+        yield server
+
+
+@pytest.fixture
+def server_log(postgres: Postgres) -> Server:
+    """A new and empty log on that server, as the application's role finds it."""
+    return postgres.make_log(f"log{next(_databases)}")

@@ -17,7 +17,8 @@ from audit import folder as folders
 from audit.command import main
 from audit.doctor import Finding, examine
 from ingest import sources
-from schema.log import APPEND_ONLY, open_to_append
+from schema.log import open_to_append
+from schema.log_sqlite import APPEND_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

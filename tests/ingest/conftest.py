@@ -201,7 +201,7 @@ import os, signal, sqlite3, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import schema.log
+import schema.log_sqlite
 from ingest import server
 from ingest.limits import Limits
 from ingest.protocol import HttpProtocol
@@ -212,7 +212,7 @@ from schema.log import Log
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 folder, place, when, act, held = Path(sys.argv[1]), *sys.argv[2:]
-schema.log.LOCK_TIMEOUT_S = 1
+schema.log_sqlite.LOCK_TIMEOUT_S = 1
 
 def strike(result):
     if act == "kill":

