@@ -107,6 +107,7 @@ def notice(context: Context, item: int, bill: Bill, kind: BillNotification, acco
             effect,
             bill.amount_kopecks,
             expected_on,
+            None if expected_on is None else _delay(context, expected_on),
             None if row is None else row.paid_at,
             None if row is None else row.next_notice_expected_on,
             None if row is None else row.presumed_settled_on,
@@ -142,6 +143,7 @@ def correct(context: Context, key: str, paid_at: str | None, account: Account) -
             "correction",
             row.stage,
             "applied",
+            None,
             None,
             None,
             paid_at,
@@ -245,9 +247,17 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _issued(issued_on: str | None, first_seen_at: str, time_zone: str) -> date:
-    if issued_on is not None:
-        return date.fromisoformat(issued_on)
-    seen = datetime.strptime(first_seen_at, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return _local_day(first_seen_at, time_zone) if issued_on is None else date.fromisoformat(issued_on)
+
+
+def _delay(context: Context, expected_on: str) -> int | None:
+    """Estimate how many working days after the expected one a notice came."""
+    received = _local_day(context.at, context.time_zone)
+    return workdays.between(date.fromisoformat(expected_on), received, context.working_days)
+
+
+def _local_day(at: str, time_zone: str) -> date:
+    seen = datetime.strptime(at, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     return seen.astimezone(_zone(time_zone)).date()
 
 

@@ -23,6 +23,10 @@ SEARCH_DAYS = 60
 a year has for six working days. Overrides that leave none are told by None."""
 
 
+APART_DAYS = 366
+"""Days that are counted between two dates at most: a sender may name any year, and each day takes its time."""
+
+
 @lru_cache(maxsize=64)
 def _calendar(year: int) -> HolidayBase:
     # One year each: a calendar left to grow by itself keeps every year that a sender names.
@@ -47,3 +51,13 @@ def after(day: date, count: int, overrides: Mapping[str, bool]) -> date | None:
         if left == 0:
             return candidate
     return None
+
+
+def between(first: date, last: date, overrides: Mapping[str, bool]) -> int | None:
+    """The working days after one day up to another; negative if that one is earlier, None if they are too far apart."""
+    days = (last - first).days
+    if abs(days) > APART_DAYS:
+        return None
+    start = min(first, last)
+    count = sum(is_working(start + timedelta(days=ahead), overrides) for ahead in range(1, abs(days) + 1))
+    return count if days >= 0 else -count

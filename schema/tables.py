@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 """Raised whenever a table, a view or the meaning of a column changes: a read
 model of another version is rebuilt, never migrated."""
 
@@ -320,6 +320,7 @@ TABLES = (
             "effect": "text!",
             "amount_kopecks": "integer",
             "expected_on": "text",
+            "delay_workdays": "integer",
             "paid_at_after": "text",
             "next_expected_on_after": "text",
             "presumed_settled_on_after": "text",

@@ -37,3 +37,25 @@ def test_no_day_is_found_where_there_is_none():
     assert workdays.after(date.max, 1, {}) is None
     closed = {date.fromordinal(date(2026, 3, 2).toordinal() + n).isoformat(): False for n in range(100)}
     assert workdays.after(date(2026, 3, 2), 1, closed) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "days"),
+    [
+        (date(2026, 3, 6), date(2026, 3, 6), 0),
+        (date(2026, 3, 6), date(2026, 3, 9), 0),
+        (date(2026, 3, 6), date(2026, 3, 11), 2),
+        (date(2026, 3, 11), date(2026, 3, 6), -2),
+        (date(2026, 3, 8), date(2026, 3, 10), 1),
+        (date(1026, 3, 8), date(2026, 3, 10), None),
+        (date.max, date(2026, 3, 10), None),
+    ],
+)
+def test_working_days_between_two_days(first, last, days):
+    """Holidays count for nothing, the first day neither; an earlier day is below 0, one of another age is not counted."""
+    assert workdays.between(first, last, {}) == days
+
+
+def test_working_days_between_heed_overrides():
+    """A user's own calendar counts."""
+    assert workdays.between(date(2026, 3, 10), date(2026, 3, 11), {"2026-03-11": False}) == 0
