@@ -22,7 +22,7 @@ from schema.errors import LogError, LogNotThere, SimtrailError
 from schema.event import instant
 from schema.log import PAGE_EVENTS, open_to_read
 from schema.log_sqlite import APPEND_ONLY
-from schema.tables import MODEL_VERSION
+from schema.tables import MODEL_VERSION, PROJECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,7 +251,7 @@ def tables(folder: DataFolder, *, full: bool) -> Finding:  # noqa: PLR0911 - a f
     with closing(_connect(folder.read_model)) as connection:
         connection.execute("BEGIN")
         position, version, digest = connection.execute(
-            "SELECT position, model_version, configuration FROM tracking WHERE projection = ?", (read_model.PROJECTION,)
+            "SELECT position, model_version, configuration FROM tracking WHERE projection = ?", (PROJECTION,)
         ).fetchone()
         (deliveries,) = connection.execute("SELECT count(*) FROM deliveries").fetchone()
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if full else "ok"

@@ -17,7 +17,7 @@ from audit.extract import Extract, Field, field, quoted
 from audit.selection import is_ranged
 from projections import read_model
 from schema.errors import ReadModelError, SourceError
-from schema.tables import BY_NAME, MODEL_VERSION, TABLES
+from schema.tables import BY_NAME, MODEL_VERSION, PROJECTION, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -152,7 +152,7 @@ def _begun(connection: sqlite3.Connection) -> Snapshot:
     """The snapshot of a transaction that has just begun: the first look fixes what is seen."""
     found = connection.execute(
         "SELECT position, received_at, model_version, configuration FROM tracking WHERE projection = ?",
-        (read_model.PROJECTION,),
+        (PROJECTION,),
     ).fetchone()
     if found is None:
         msg = "the read model doesn't say which position it is at: `simtrail project` makes it anew once it is removed"

@@ -12,6 +12,7 @@ from ingest import sources
 from projections import read_model
 from schema.errors import LogNotThere, ReadModelError
 from schema.log import open_to_read
+from schema.tables import PROJECTION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +89,7 @@ def _read(path: Path) -> tuple[int, int, int]:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'tracking'").fetchone():
                 return 0, 0, 0
             tracked = "SELECT position FROM tracking WHERE projection = ?"
-            (position,) = connection.execute(tracked, (read_model.PROJECTION,)).fetchone()
+            (position,) = connection.execute(tracked, (PROJECTION,)).fetchone()
             # One walk along the index of outcomes answers both.
             outcomes = dict(connection.execute("SELECT outcome, count(*) FROM deliveries GROUP BY outcome"))
     except sqlite3.Error as error:

@@ -44,7 +44,7 @@ def repeat_of(model: ReadModel, delivery: Delivery, sha256: str, window_s: int) 
     The window is counted from that first one, so a body that keeps coming is a new
     fact once in each window and can't be hidden by its own repeats.
     """
-    first = model.first_delivery(delivery.source, sha256)
+    first = model.first_deliveries.get(delivery.source, sha256)
     if first is None:
         return None
     position, received_at = first
@@ -58,7 +58,7 @@ def record(context: Context, event: Event, reading: Reading | Correction, sha256
     kind = KIND[type(reading)]
     voided_by = model.voided.get(event.position)
     if repeat is None and voided_by is None and not isinstance(reading, Correction):
-        model.note_first(delivery.source, sha256, event.position, delivery.received_at)
+        model.first_deliveries.note(delivery.source, sha256, event.position, delivery.received_at)
     model.deliveries.rows.append(
         (
             event.position,

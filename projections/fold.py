@@ -18,6 +18,8 @@ from schema.event import CORRECTION
 from schema.readings import JobCallback, Notification, Unreadable, Unrecognised
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from projections.read_model import ReadModel
     from schema.decode import Decoder
     from schema.event import Event
@@ -31,11 +33,20 @@ def read(event: Event, decoder: Decoder) -> Reading | Correction:
     return decoder.decode(event.delivery.body)
 
 
-def fold(model: ReadModel, event: Event, reading: Reading | Correction) -> None:
-    """Bring the read model, in memory, from before the event to after it."""
+def fold(model: ReadModel, decoder: Decoder, page: Sequence[Event]) -> None:
+    """Bring the read model, in memory, from before a page of events to after it."""
+    readings = [read(event, decoder) for event in page]
+    digests = [deliveries.digest(event.delivery) for event in page]
+    model.first_deliveries.ask(digests)
+    jobs.ask(model, page, readings)
+    sims.ask(model, page, readings)
+    for event, reading, sha256 in zip(page, readings, digests, strict=True):
+        _fold(model, event, reading, sha256)
+
+
+def _fold(model: ReadModel, event: Event, reading: Reading | Correction, sha256: str) -> None:
     delivery = event.delivery
     configuration = model.configuration
-    sha256 = deliveries.digest(delivery)
     counts = event.position not in model.voided
     repeat = None
     if counts and not isinstance(reading, Correction):

@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from projections import corrections, read_model, rebuild
-from projections.fold import fold, read
+from projections.fold import fold
 from schema.decode import Decoder
 from schema.errors import LogAway, LogNotThere, ReadModelError, ReadModelOutdated
 from schema.log import open_to_read
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from projections.read_model import ReadModel
+    from projections.read_model import LiveModel
     from schema.configuration import Configuration
     from schema.event import Event
     from schema.log import Log
@@ -115,7 +115,7 @@ class _Follower:
         finally:
             model.close()
 
-    def _run(self, model: ReadModel) -> int:
+    def _run(self, model: LiveModel) -> int:
         decoder = Decoder(model.configuration)
         position = model.position()
         if position > self._log.head():
@@ -133,7 +133,7 @@ class _Follower:
                 self._log.wait(self._stop)
         return position
 
-    def _step(self, model: ReadModel, decoder: Decoder, page: Sequence[Event], position: int) -> int:
+    def _step(self, model: LiveModel, decoder: Decoder, page: Sequence[Event], position: int) -> int:
         plain = list(itertools.takewhile(lambda event: not corrections.is_void(event), page))
         try:
             if plain:
@@ -151,7 +151,7 @@ class _Follower:
         return position
 
 
-def apply(model: ReadModel, decoder: Decoder, page: Sequence[Event], *, since: int) -> int:
+def apply(model: LiveModel, decoder: Decoder, page: Sequence[Event], *, since: int) -> int:
     """Fold a page of events into the read model, in one commit; the position to go on from.
 
     The page holds all events after ``since``. Those that the read model already
@@ -162,8 +162,7 @@ def apply(model: ReadModel, decoder: Decoder, page: Sequence[Event], *, since: i
     try:
         start = model.begin()
         fresh = [event for event in page if event.position > start] if start >= since else []
-        for event in fresh:
-            fold(model, event, read(event, decoder))
+        fold(model, decoder, fresh)
         if fresh:
             model.commit(fresh[-1].position, fresh[-1].delivery.received_at)
             return fresh[-1].position

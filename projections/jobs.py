@@ -9,11 +9,15 @@ import msgspec
 from projections import sims, users
 from projections.rows import Row
 from projections.sims import Touch
-from schema.readings import SimCard
+from schema.readings import JobCallback, SimCard
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from projections.context import Context
-    from schema.readings import JobCallback, Status
+    from projections.read_model import ReadModel
+    from schema.event import Event
+    from schema.readings import Status
 
 IMPLIED: dict[str, Status] = {"lock": "blocked", "unlock": "active"}
 """The status that a completed operation leaves a card in, where it leaves one."""
@@ -52,6 +56,17 @@ _Awaited = tuple[str | None, str | None, str | None, str | None]
 _read_awaiting = msgspec.json.Decoder(list[_Awaited]).decode
 
 
+def ask(model: ReadModel, page: Sequence[Event], readings: Sequence[object]) -> None:
+    """Read the rows that a page of events is about at once: one look-up for all costs less than one for each."""
+    model.jobs.ask(
+        {
+            f"{event.delivery.source}:{reading.qid}"
+            for event, reading in zip(page, readings, strict=True)
+            if isinstance(reading, JobCallback)
+        },
+    )
+
+
 def fold(context: Context, callback: JobCallback) -> str:
     """Apply one callback; the job's key.
 
@@ -81,7 +96,9 @@ def fold(context: Context, callback: JobCallback) -> str:
     by = Touch("job_callback", row.operation, implied, key)
     touched = [sims.touch(context, item, card, by) for item, card in enumerate(callback.sims)]
     if context.effect == "applied":
-        _settle_awaiting(context, row, callback, by, {sim.sim for sim in touched if sim is not None})
+        if row.awaiting is not None and implied is not None:
+            _settle_awaiting(context, row, callback, by, {sim.sim for sim in touched if sim is not None})
+        _await(row, callback)
     context.model.job_progress.rows.append(
         (
             context.position,
@@ -136,31 +153,36 @@ def _advance(context: Context, row: Job, callback: JobCallback) -> None:
 
 
 def _settle_awaiting(context: Context, row: Job, callback: JobCallback, by: Touch, named: set[str]) -> None:
-    """Remember the cards listed without a status of their own until the job is complete.
+    """Let what the queue code implies hold for the cards that earlier callbacks listed without a status of their own.
 
-    What the queue code implies holds from the completion, and for every card of the
-    job, whether or not the completing callback lists it again; but a status that the
-    job itself gave a card stays.
+    It holds from the completion, and for every card of the job, whether or not the
+    completing callback lists it again; but a status that the job itself gave a card stays.
     """
     awaiting = _read_awaiting(row.awaiting) if row.awaiting is not None else []
-    if by.implied is not None:
-        # Numbered on from the callback's own items: they are touched by the same event.
-        for item, awaited in enumerate(awaiting, len(callback.sims)):
-            iccid, imsi, msisdn, platform_id = awaited
-            card = SimCard(iccid, imsi, msisdn, platform_id)
-            sim = sims.find(context, card)
-            if sim is None or sim.sim not in named:
-                touched = sims.touch(context, item, card, by)
-                named |= {touched.sim} if touched is not None else set()
+    # Numbered on from the callback's own items: they are touched by the same event.
+    for item, awaited in enumerate(awaiting, len(callback.sims)):
+        iccid, imsi, msisdn, platform_id = awaited
+        card = SimCard(iccid, imsi, msisdn, platform_id)
+        sim = sims.find(context, card)
+        if sim is None or sim.sim not in named:
+            touched = sims.touch(context, item, card, by)
+            named |= {touched.sim} if touched is not None else set()
+
+
+def _await(row: Job, callback: JobCallback) -> None:
+    """Remember the cards listed without a status of their own until the job is complete."""
     if row.state == "done" or (row.operation is not None and row.operation not in IMPLIED):
         row.awaiting = None
         return
-    identities = [(card.iccid, card.imsi, card.msisdn, card.platform_id) for card in callback.sims]
-    listed = {pair for identity in identities for pair in enumerate(identity) if pair[1] is not None}
+    silent = [card for card in callback.sims if card.status is None or card.status == "unknown"]
+    if row.awaiting is None and not silent:
+        return
+    awaiting = _read_awaiting(row.awaiting) if row.awaiting is not None else []
+    listed = {pair for card in callback.sims for pair in enumerate(_identity(card)) if pair[1] is not None}
     awaiting = [other for other in awaiting if listed.isdisjoint(enumerate(other))]
-    awaiting += [
-        identity
-        for identity, card in zip(identities, callback.sims, strict=True)
-        if card.status in {None, "unknown"} and any(identity)
-    ]
+    awaiting += [identity for card in silent if any(identity := _identity(card))]
     row.awaiting = msgspec.json.encode(awaiting[:AWAITING_CARDS]).decode() if awaiting else None
+
+
+def _identity(card: SimCard) -> _Awaited:
+    return card.iccid, card.imsi, card.msisdn, card.platform_id

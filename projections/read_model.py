@@ -8,14 +8,16 @@ not be fsynced: after a power cut the file is whole, at an earlier position.
 from __future__ import annotations
 
 import sqlite3
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlite_utils import Database
 
+from projections import statements
 from projections.accounts import Account
 from projections.bills import BillRow
+from projections.first_deliveries import FirstDeliveries
 from projections.jobs import Job
 from projections.rows import History, Rows
 from projections.sims import Sim
@@ -23,14 +25,16 @@ from projections.users import UserRow
 from schema import configuration as configurations
 from schema import tables
 from schema.errors import ReadModelError, ReadModelOutdated
+from schema.tables import PROJECTION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from projections.rows import Value
+    from projections.statements import Identified
     from schema.configuration import Configuration
-
-PROJECTION = "audit"
-"""The name in ``tracking`` of the one projection that makes all the tables."""
+    from schema.tables import Table
 
 HELD_ROWS = 200_000
 """Rows of current states kept in memory between batches: about 200 MB of SIM cards."""
@@ -45,14 +49,20 @@ LOCK_TIMEOUT_S = 10
 
 
 class ReadModel:
-    """The tables of one audit.db, and what a batch has changed in them so far.
+    """The tables of one audit.db in memory, as far as folding needs them, and what it has changed so far.
 
-    Owned by one projector. `begin`, fold events, `commit`; `roll_back` on any error.
+    ``connection`` is where rows not held are looked up, ``insert`` takes those of the history.
     ``voided`` maps the positions that are not to count to those of the corrections
     that say so: a rebuild sets it, and a follower, who knows no later ones, leaves it.
     """
 
-    def __init__(self, connection: sqlite3.Connection, configuration: Configuration) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        configuration: Configuration,
+        insert: Callable[[Table, list[tuple[Value, ...]]], None],
+        first_deliveries: FirstDeliveries,
+    ) -> None:
         self.configuration = configuration
         self.operation = lru_cache(maxsize=1024)(lambda queue: configurations.operation(configuration, queue))
         by_name = tables.BY_NAME
@@ -61,16 +71,22 @@ class ReadModel:
         self.jobs = Rows(connection, by_name["jobs"], Job)
         self.sims = Rows(connection, by_name["sims"], Sim)
         self.bills = Rows(connection, by_name["bills"], BillRow)
-        self._states = (self.accounts, self.users, self.jobs, self.sims, self.bills)
-        self.account_events = History(connection, by_name["account_events"])
-        self.job_progress = History(connection, by_name["job_progress"])
-        self.sim_events = History(connection, by_name["sim_events"])
-        self.bill_notices = History(connection, by_name["bill_notices"])
-        self.files = History(connection, by_name["files"])
-        self.delivery_files = History(connection, by_name["delivery_files"])
-        self.corrections = History(connection, by_name["corrections"])
-        self.deliveries = History(connection, by_name["deliveries"])
-        self._histories = (
+        self.states: dict[str, Rows[Any]] = {
+            "accounts": self.accounts,
+            "users": self.users,
+            "jobs": self.jobs,
+            "sims": self.sims,
+            "bills": self.bills,
+        }
+        self.deliveries = History(by_name["deliveries"], insert)
+        self.account_events = History(by_name["account_events"], insert)
+        self.job_progress = History(by_name["job_progress"], insert)
+        self.sim_events = History(by_name["sim_events"], insert)
+        self.bill_notices = History(by_name["bill_notices"], insert)
+        self.files = History(by_name["files"], insert)
+        self.delivery_files = History(by_name["delivery_files"], insert)
+        self.corrections = History(by_name["corrections"], insert)
+        self.histories = (
             self.deliveries,
             self.account_events,
             self.job_progress,
@@ -80,8 +96,41 @@ class ReadModel:
             self.delivery_files,
             self.corrections,
         )
+        self.first_deliveries = first_deliveries
+        self.renames: list[tuple[Identified, str, str]] = []
         self.voided: dict[int, int] = {}
-        self._first_deliveries: dict[tuple[str, str], tuple[int, str]] = {}
+
+    def rename(self, column: Identified, old: str, new: str) -> None:
+        """Give the history of one card or bill to another: they turned out to be one."""
+        for history in self.histories:
+            history.rename(column, old, new)
+        self.renames.append((column, old, new))
+        account = self.accounts.get(old.partition(":")[0])
+        if column == "bill" and account is not None and account.bill == old:
+            account.bill = new
+
+    def held(self) -> int:
+        """How many rows of current states are held in memory."""
+        return sum(len(rows) for rows in self.states.values())
+
+    def forget(self) -> None:
+        """Hold nothing any more, neither rows nor changes."""
+        for rows in self.states.values():
+            rows.forget()
+        for history in self.histories:
+            history.clear()
+        self.first_deliveries.clear()
+        self.renames.clear()
+
+
+class LiveModel(ReadModel):
+    """The read model as it is followed: each page of events is one transaction in its file.
+
+    Owned by one projector. `begin`, fold events, `commit`; `roll_back` on any error.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, configuration: Configuration) -> None:
+        super().__init__(connection, configuration, partial(statements.insert, connection), FirstDeliveries(connection))
         self._connection = connection
         self._version: int | None = None
         self._start = 0
@@ -97,24 +146,31 @@ class ReadModel:
         """
         self._connection.execute("BEGIN IMMEDIATE")
         version = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._version or sum(len(rows) for rows in self._states) > HELD_ROWS:
-            self._forget()
+        if version != self._version or self.held() > HELD_ROWS:
+            self.forget()
             self._version = version
         self._start = _check(self._connection, self.configuration)
         return self._start
 
     def commit(self, position: int, received_at: str) -> None:
         """Write what was folded and the position reached, in one commit."""
-        for rows in self._states:
+        # Before the rows of a state: they say which keys had a history when this began.
+        moved: set[tuple[Identified, str]] = set()
+        for column, old, new in self.renames:
+            if (column, old) in moved or self.states[statements.IDENTIFIED[column]].is_stored(old):
+                statements.rename(self._connection, column, old, new, self._start)
+                moved.add((column, new))
+        self.renames.clear()
+        for rows in self.states.values():
             rows.write()
-        for history in self._histories:
+        for history in self.histories:
             history.write()
-        self._first_deliveries.clear()
-        moved = self._connection.execute(
+        self.first_deliveries.clear()
+        tracked = self._connection.execute(
             "UPDATE tracking SET position = ?, received_at = ? WHERE projection = ? AND position = ?",
             (position, received_at, PROJECTION, self._start),
         )
-        if moved.rowcount != 1:
+        if tracked.rowcount != 1:
             msg = f"the read model is no longer at position {self._start}: nothing was written"
             raise ReadModelError(msg)
         self._connection.execute("COMMIT")
@@ -125,52 +181,12 @@ class ReadModel:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def finish(self) -> None:
-        """Make the indexes that a read model made in bulk does not have yet."""
-        tables.create_indexes(Database(self._connection))
-
     def close(self) -> None:
         """Close the file. What was not committed is given up."""
         self._connection.close()
 
-    def rename(self, column: str, old: str, new: str) -> None:
-        """Give the history of one card or bill to another: they turned out to be one."""
-        (stored,) = self._connection.execute(
-            f"SELECT count(*) FROM {'sims' if column == 'sim' else 'bills'} WHERE {column} = ?",
-            (old,),
-        ).fetchone()
-        for history in self._histories:
-            history.rename(column, old, new, stored=bool(stored))
-        account = self.accounts.get(old.partition(":")[0])
-        if column == "bill" and account is not None and account.bill == old:
-            account.bill = new
 
-    def first_delivery(self, source: str, sha256: str) -> tuple[int, str] | None:
-        """Position and time of the newest delivery of this body that is no repeat."""
-        pending = self._first_deliveries.get((source, sha256))
-        if pending is not None:
-            return pending
-        found: tuple[int, str] | None = self._connection.execute(
-            "SELECT position, received_at FROM deliveries WHERE sha256 = ? AND source = ? AND repeat_of IS NULL"
-            " AND voided_by IS NULL AND kind <> 'correction'"
-            " ORDER BY position DESC LIMIT 1",
-            (sha256, source),
-        ).fetchone()
-        return found
-
-    def note_first(self, source: str, sha256: str, position: int, received_at: str) -> None:
-        """Let `first_delivery` find a delivery whose row is not written yet."""
-        self._first_deliveries[source, sha256] = (position, received_at)
-
-    def _forget(self) -> None:
-        for rows in self._states:
-            rows.forget()
-        for history in self._histories:
-            history.rows.clear()
-        self._first_deliveries.clear()
-
-
-def open_to_write(path: Path, configuration: Configuration) -> ReadModel:
+def open_to_write(path: Path, configuration: Configuration) -> LiveModel:
     """The read model at a path, made empty if it is not there.
 
     Raises `ReadModelError` where it can't be opened, or was made by another
@@ -183,31 +199,15 @@ def open_to_write(path: Path, configuration: Configuration) -> ReadModel:
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute("BEGIN IMMEDIATE")
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            _create(connection, configuration)
+            tables.create(Database(connection))
             tables.create_indexes(Database(connection))
+            statements.track(connection, 0, None, configurations.digest(configuration))
         connection.execute("COMMIT")
         _check(connection, configuration)
     except sqlite3.Error as error:
         msg = f"the read model {path} can't be opened for writing: {error}"
         raise ReadModelError(msg) from error
-    return ReadModel(connection, configuration)
-
-
-def create_in_bulk(path: Path, configuration: Configuration) -> ReadModel:
-    """A new read model, to be filled at once and then `finish`ed: no journal, no fsync, few indexes.
-
-    What is rolled back or interrupted leaves a file that must be thrown away.
-    """
-    if path.exists():
-        msg = f"{path} is there already: a read model is made in a file of its own"
-        raise ReadModelError(msg)
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = OFF")
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    _create(connection, configuration)
-    return ReadModel(connection, configuration)
+    return LiveModel(connection, configuration)
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
@@ -240,15 +240,6 @@ def tracked(path: Path) -> int | None:
         msg = f"the read model {path} can't be read: {error}"
         raise ReadModelError(msg) from error
     return None if found is None else int(found[0])
-
-
-def _create(connection: sqlite3.Connection, configuration: Configuration) -> None:
-    database = Database(connection)
-    tables.create(database)
-    connection.execute(
-        "INSERT INTO tracking VALUES (?, 0, NULL, ?, ?)",
-        (PROJECTION, tables.MODEL_VERSION, configurations.digest(configuration)),
-    )
 
 
 def _check(connection: sqlite3.Connection, configuration: Configuration) -> int:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from projections import read_model
+from projections.bulk import BulkModel
 from projections.corrections import is_void, voided
-from projections.fold import fold, read
+from projections.fold import fold
 from schema.decode import Decoder
 from schema.errors import ReadModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from schema.configuration import Configuration
@@ -61,15 +62,15 @@ def build(  # noqa: PLR0913 - what a rebuild needs, each by name
     Raises `ReadModelError` or `LogError`, and leaves no file, where it can't be made.
     """
     try:
-        model = read_model.create_in_bulk(path, configuration)
-        try:
-            until = _Until(log.head() if last is None else last, moment)
+        until = _Until(log.head() if last is None else last, moment)
+        with BulkModel(path, configuration, until.last) as model:
             known = [event for event in log.corrections(until.last) if until.holds(event)]
             model.voided = voided(known)
-            position = _fold(log, model, until, on_progress)
+            decoder = Decoder(configuration)
+            for page in _pages(log, 0, until, on_progress):
+                fold(model, decoder, page)
+                model.commit(page[-1].position, page[-1].delivery.received_at)
             model.finish()
-        finally:
-            model.close()
         check(path)
     except sqlite3.Error as error:
         discard(path)
@@ -78,7 +79,7 @@ def build(  # noqa: PLR0913 - what a rebuild needs, each by name
     except BaseException:
         discard(path)
         raise
-    return position
+    return model.position
 
 
 def catch_up(log: Log, path: Path, configuration: Configuration, last: int) -> bool:
@@ -90,8 +91,11 @@ def catch_up(log: Log, path: Path, configuration: Configuration, last: int) -> b
         start = model.position()
         if any(event.position > start and is_void(event) for event in log.corrections(last)):
             return False
-        if last > start:
-            _fold(log, model, _Until(last, None), None)
+        decoder = Decoder(configuration)
+        for page in _pages(log, start, _Until(last, None), None):
+            model.begin()
+            fold(model, decoder, page)
+            model.commit(page[-1].position, page[-1].delivery.received_at)
         return True
 
 
@@ -131,28 +135,20 @@ class _Until(msgspec.Struct, frozen=True):
         return event.position <= self.last and (self.moment is None or event.delivery.received_at <= self.moment)
 
 
-def _fold(
+def _pages(
     log: Log,
-    model: read_model.ReadModel,
+    position: int,
     until: _Until,
     on_progress: Callable[[int, int], None] | None,
-) -> int:
-    decoder = Decoder(model.configuration)
-    position = seen = model.position()
-    while page := log.after(seen, max_events=BATCH_EVENTS):
-        seen = page[-1].position
+) -> Iterator[list[Event]]:
+    """The events after a position that are to be folded, a page at a time; each is told of when it was folded."""
+    while position < until.last and (page := log.after(position, max_events=BATCH_EVENTS)):
+        position = page[-1].position
         events = [event for event in page if until.holds(event)]
         if events:
-            model.begin()
-            for event in events:
-                fold(model, event, read(event, decoder))
-            position = events[-1].position
-            model.commit(position, events[-1].delivery.received_at)
+            yield events
         if on_progress is not None:
-            on_progress(min(seen, until.last), until.last)
-        if seen >= until.last:
-            break
-    return position
+            on_progress(min(position, until.last), until.last)
 
 
 def check(path: Path) -> None:

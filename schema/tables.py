@@ -21,6 +21,9 @@ MODEL_VERSION = 2
 """Raised whenever a table, a view or the meaning of a column changes: a read
 model of another version is rebuilt, never migrated."""
 
+PROJECTION = "audit"
+"""The name in ``tracking`` of the one projection that makes all the tables."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -432,25 +435,22 @@ FOLDED = tuple(table for table in TABLES if table.name not in {"tracking", "rebu
 """The tables that are a function of the log and the configuration alone."""
 
 
-def create(database: Database) -> None:
-    """Make every table, the look-up indexes and the views in an empty database.
+def create(database: Database, *, lookups: bool = True) -> None:
+    """Make every table, the look-up indexes (unless told otherwise) and the views in an empty database.
 
     Run inside the caller's transaction, so that a read model is there whole or not at all.
     """
     for table in TABLES:
         database.execute(_statement(table))
-        _index(database, table, table.lookups)
+        _index(database, table, table.lookups if lookups else ())
     for name, sql in VIEWS.items():
         database.create_view(name, sql)
 
 
-def create_indexes(database: Database, only: Table | None = None, column: str | None = None) -> None:
-    """Make the indexes that auditors filter by, where they are not there yet; a rebuild makes them last.
-
-    All of them, or ``only`` those of one table that begin with ``column``.
-    """
-    for table in TABLES if only is None else (only,):
-        _index(database, table, (columns for columns in table.indexes if column in {None, columns[0].rstrip("?")}))
+def create_indexes(database: Database) -> None:
+    """Make the indexes, of look-ups too, that are not there yet; a rebuild makes all of them last."""
+    for table in TABLES:
+        _index(database, table, (*table.lookups, *table.indexes))
 
 
 def _statement(table: Table) -> str:

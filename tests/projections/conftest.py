@@ -87,7 +87,7 @@ class World:
         model.close()
         return path
 
-    def apply(self, model: read_model.ReadModel, page: list[Event]) -> None:
+    def apply(self, model: read_model.LiveModel, page: list[Event]) -> None:
         """Fold a page, as the follower does."""
         apply(model, Decoder(self.configuration), page, since=page[0].position - 1)
 

@@ -6,12 +6,13 @@ import tempfile
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from projections import read_model, rebuild
+from projections import bulk, read_model, rebuild
 from projections.follower import apply
 from schema.decode import Decoder
 from schema.log import open_to_read
@@ -132,8 +133,10 @@ def told(new_world):
 
 
 @settings(max_examples=60, deadline=None)
-@given(story=STORIES, batches=BATCHES)
-def test_any_split_into_batches_gives_the_same_tables(told, tables_of, whole, story, batches):
+@given(story=STORIES, batches=BATCHES, page=st.integers(1, 12), held=st.sampled_from([0, 2, 1_000]))
+def test_any_split_into_batches_gives_the_same_tables(  # noqa: PLR0913, PLR0917 - what is split, and how
+    told, tables_of, whole, story, batches, page, held
+):
     """Batches, and so live following against a rebuild in one piece, can't be told apart by the rows."""
     with told(story) as world:
         at_once = world.fold_into(world.folder / "one.db", [])
@@ -141,8 +144,9 @@ def test_any_split_into_batches_gives_the_same_tables(told, tables_of, whole, st
         assert tables_of(at_once) == tables_of(in_parts)
         whole(at_once)
         whole(in_parts)
-        with open_to_read(world.log) as log:
-            anew = world.folder / "anew.db"
+        anew = world.folder / "anew.db"
+        small = mock.patch.object(rebuild, "BATCH_EVENTS", page), mock.patch.object(bulk, "HELD_ROWS", held)
+        with open_to_read(world.log) as log, small[0], small[1]:
             rebuild.build(log, anew, world.configuration)
         assert tables_of(anew) == tables_of(at_once)
 

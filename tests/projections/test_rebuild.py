@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from projections import difference, read_model, rebuild
+from projections import bulk, difference, read_model, rebuild
 from projections.follower import follow
 from schema.configuration import Configuration
 from schema.errors import ReadModelError
@@ -226,3 +226,53 @@ def test_rebuilds_survive_rebuilds(world, built):
     rebuild.keep_rebuilds(world.audit, path)
     rebuild.swap(path, world.audit)
     assert world.row("SELECT reason FROM rebuilds")["reason"] == "first"
+
+
+def test_a_process_of_its_own_loads_the_same_tables(world, samples, built, tables_of, monkeypatch):
+    """A long log is loaded by a second process, a short one without: nobody can tell by the tables."""
+    for body in samples:
+        world.send(body)
+    alone = tables_of(built())
+    monkeypatch.setattr(bulk, "PROCESS_EVENTS", 0)
+    assert tables_of(built()) == alone
+
+
+def test_rows_that_do_not_fit_in_memory_wait_in_a_file(world, samples, built, tables_of, monkeypatch):
+    """However few rows are held, the tables are the same, and nothing is left of the scratch file."""
+    for body in samples * 2:
+        world.send(body)
+    world.send({"type": "package_empty", "items": [{"msisdn": "79000000009"}]})
+    world.send({"type": "package_empty", "items": [{"msisdn": "79000000009", "iccid": "8970100000000000021"}]})
+    expected = tables_of(built())
+    monkeypatch.setattr(bulk, "HELD_ROWS", 0)
+    monkeypatch.setattr(rebuild, "BATCH_EVENTS", 1)
+    assert tables_of(built()) == expected
+    assert list(world.folder.glob("*scratch*")) == []
+
+
+def test_a_loader_that_dies_is_told(world, built, monkeypatch):
+    """The process that writes is killed under the rebuild: it says so, and leaves no file."""
+    world.send(lock("q-1"))
+    monkeypatch.setattr(bulk, "PROCESS_EVENTS", 0)
+    send = bulk._Process.send
+
+    def die(loader, messages):
+        loader._process.kill()
+        loader._process.wait()
+        send(loader, messages)
+
+    monkeypatch.setattr(bulk._Process, "send", die)
+    with pytest.raises(ReadModelError, match="ended by itself"):
+        built()
+    assert list(world.folder.glob("built.db*")) == []
+
+
+def test_a_card_renamed_twice_in_one_page_takes_its_history_along(world, tables_of):
+    """A card known by its id gets a number, then an ICCID, in one page: the rows written before follow to the end."""
+    world.send({"type": "package_empty", "items": [{"id": 1}]})
+    world.send({"type": "package_empty", "items": [{"id": 1, "msisdn": "79000000001"}]})
+    world.send({"type": "package_empty", "items": [{"id": 1, "iccid": "8970100000000000013"}]})
+    expected = {"main:8970100000000000013"}
+    for batches in ([1], [2], [1, 1, 1], []):
+        followed = world.fold_into(world.folder / f"{batches}.db", batches)
+        assert {row[2] for row in tables_of(followed)["sim_events"]} == expected
