@@ -6,6 +6,7 @@ DuckDB reads what it is to write from a file, so the rows go through CSV first
 
 from __future__ import annotations
 
+from concurrent.futures import Future, wait
 from contextlib import closing
 from threading import Thread
 from typing import TYPE_CHECKING, Final
@@ -83,27 +84,25 @@ def _convert(extract: Extract, rows: Path, written: Path, scratch: Path) -> None
 
 def _uninterrupted(connection: duckdb.DuckDBPyConnection, copy: str) -> int:
     """The rows that a statement copied. On a thread of its own: DuckDB would take Ctrl-C for an error of its own."""
-    outcome: list[tuple[int, ...] | BaseException | None] = []
+    copied: Future[tuple[int, ...] | None] = Future()
 
     def run() -> None:
         try:
-            outcome.append(connection.execute(copy).fetchone())
+            copied.set_result(connection.execute(copy).fetchone())
         except BaseException as error:  # noqa: BLE001 - raised by who waits
-            outcome.append(error)
+            copied.set_exception(error)
 
+    # Not joined: Python 3.11 takes a thread for ended once Ctrl-C interrupts that.
     thread = Thread(target=run)
     try:
         thread.start()
-        thread.join()
+        row = copied.result()
     finally:
         # Again, until it is heard: what hasn't begun yet can't be interrupted.
-        while thread.is_alive():
+        while thread.ident is not None and not copied.done():
             connection.interrupt()
-            thread.join(HURRY_S)
-    (copied,) = outcome
-    if isinstance(copied, BaseException):
-        raise copied
-    return copied[0] if copied else 0
+            wait([copied], HURRY_S)
+    return row[0] if row else 0
 
 
 def _copy(extract: Extract, rows: Path, written: Path) -> str:
