@@ -19,12 +19,15 @@ from schema.log import open_to_read
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from schema.log_place import Place
+
 
 @click.command()
 @click.argument("when", nargs=-1, metavar="[MOMENT] DEST")
 @options.data
+@options.log
 @options.option("--position", type=click.IntRange(min=0), metavar="N", help="As of this position, instead of a moment.")
-def asof(*, when: Sequence[str], data: Path, position: int | None) -> None:
+def asof(*, when: Sequence[str], data: Path, place: Place | None, position: int | None) -> None:
     """Make the read model as it stood, in a new file.
 
     DEST is the file; as of a moment, or of a position. A moment is a date (its beginning, UTC) or RFC 3339: 2026-05-01T00:00:00Z. What was
@@ -34,7 +37,7 @@ def asof(*, when: Sequence[str], data: Path, position: int | None) -> None:
     if len(when) != (1 if position is not None else 2):
         msg = "give a MOMENT and DEST, or --position N and DEST"
         raise click.UsageError(msg)
-    folder = folders.existing(data)
+    folder = folders.existing(data, place)
     moment = None if position is not None else read_moment(when[0])
     destination = Path(when[-1])
     if destination.exists():

@@ -27,11 +27,13 @@ import click
 from audit import folder as folders
 from audit import options
 from schema.errors import ConfigurationError, LogNotThere, SimtrailError
+from schema.log_place import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from audit.folder import DataFolder
+    from schema.log_place import Place
 
 SUMS = "SHA256SUMS"
 """The list of a backup's files and their hashes, as `sha256sum --check` reads it."""
@@ -78,6 +80,12 @@ def back_up(folder: DataFolder, target: Path, tell: Callable[[float], None]) -> 
     `LogNotThere` where there is no log, and `BackupError` for anything else that fails.
     """
     target = target.absolute()
+    if isinstance(folder.log, Server):
+        msg = (
+            f"the log is on a server, {folder.log}: back that up by its own means, as pg_basebackup and pg_dump are, or "
+            "copy the events out with `simtrail log copy`; what else is in the data folder is a file to be copied"
+        )
+        raise ConfigurationError(msg)
     if not folder.log.exists():
         msg = f"there is no log at {folder.log}, so there is nothing to back up"
         raise LogNotThere(msg)
@@ -208,7 +216,8 @@ def _sync_one(path: Path) -> None:
 @click.command()
 @click.argument("target", metavar="DEST", type=click.Path(path_type=Path))
 @options.data
-def backup(*, target: Path, data: Path) -> None:
+@options.log
+def backup(*, target: Path, data: Path, place: Place | None) -> None:
     """Copy what can't be made again, while simtrail runs.
 
     DEST is a folder that is not there yet. It gets log.db, sources.json, simtrail.toml
@@ -218,7 +227,7 @@ def backup(*, target: Path, data: Path) -> None:
 
     To restore, stop simtrail, and start it with --data on a copy of DEST.
     """
-    folder = folders.existing(data)
+    folder = folders.existing(data, place)
     with click.progressbar(length=BAR_STEPS, label="Backing up", file=sys.stderr) as bar:
         made = back_up(folder, target, lambda share: bar.update(int(share * BAR_STEPS) - bar.pos))
     click.echo(f"{target}: {made.events} events up to position {made.head}, sha256 {made.sha256}")

@@ -25,6 +25,7 @@ from audit.backup import backup
 from audit.correct import correct
 from audit.doctor_command import doctor
 from audit.export_command import export
+from audit.log_command import log
 from audit.rebuild import command as rebuild
 from audit.services import Address
 from audit.simulate import simulate
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from audit.append import Form
+    from schema.log_place import Place
 
 FIRST_SOURCE = "main"
 
@@ -96,12 +98,14 @@ def main() -> None:
 
 @main.command()
 @options.data
+@options.log
 @options.receiver
 @options.publisher("publish-")
 @options.base_url
 def serve(  # noqa: PLR0913 - one for each option
     *,
     data: Path,
+    place: Place | None,
     host: str,
     port: int,
     publish_host: str,
@@ -115,9 +119,9 @@ def serve(  # noqa: PLR0913 - one for each option
     with exit code 0; if one of them ends by itself, the others are stopped, with 1.
     Port 0 takes a free one.
     """
-    folder = folders.create(data)
+    folder = folders.create(data, place)
     configuration.load(folder.configuration)
-    for role in folders.ROLES:
+    for role in folders.ROLES if folder.has_log_file else folders.ROLES[1:]:
         folders.require_free(folder, role)
     receiver, publisher = services.free(
         {"--port": Address(host, port), "--publish-port": Address(publish_host, publish_port)},
@@ -148,9 +152,10 @@ def serve(  # noqa: PLR0913 - one for each option
 
 @main.command()
 @options.data
+@options.log
 @options.receiver
 @options.supervised
-def receive(*, data: Path, host: str, port: int, supervised: bool) -> None:
+def receive(*, data: Path, place: Place | None, host: str, port: int, supervised: bool) -> None:
     """Run the receiver alone: record webhooks."""
     from ingest import server  # noqa: PLC0415 - each process loads what it runs
 
@@ -160,10 +165,10 @@ def receive(*, data: Path, host: str, port: int, supervised: bool) -> None:
 
     if supervised:
         end_with_supervisor()
-    folder = folders.create(data)
-    with folders.hold(folder, "receiver"):
+    folder = folders.create(data, place)
+    with folders.hold_to_append(folder):
         code = server.serve(
-            log_path=folder.log,
+            place=folder.log,
             sources_path=folder.sources,
             clock=_now,
             entropy=os.urandom,
@@ -176,15 +181,16 @@ def receive(*, data: Path, host: str, port: int, supervised: bool) -> None:
 
 @main.command()
 @options.data
+@options.log
 @options.option("--once", is_flag=True, help="Stop at the log's end, instead of following it.")
 @options.supervised
-def project(*, data: Path, once: bool, supervised: bool) -> None:
+def project(*, data: Path, place: Place | None, once: bool, supervised: bool) -> None:
     """Run the projector alone: bring the read model up to the log."""
     from audit import projector  # noqa: PLC0415 - each process loads what it runs
 
     if supervised:
         end_with_supervisor()
-    folder = folders.existing(data)
+    folder = folders.existing(data, place)
     with folders.hold(folder, "projector"):
         position, stopped_by = projector.run(folder, once=once)
     if not supervised:
@@ -218,6 +224,7 @@ main.add_command(export)
 
 @main.command()
 @options.data
+@options.log
 @options.option(
     "--json",
     "as_json",
@@ -225,7 +232,7 @@ main.add_command(export)
     envvar="SIMTRAIL_STATUS_JSON",
     help="As one JSON object, with the keys below.",
 )
-def status(*, data: Path, as_json: bool) -> None:
+def status(*, data: Path, place: Place | None, as_json: bool) -> None:
     """Tell what is recorded and read so far.
 
     \b
@@ -239,7 +246,7 @@ def status(*, data: Path, as_json: bool) -> None:
 
     These are the JSON's keys, and stay. Changes nothing; asks no running process.
     """  # noqa: D301 - click's mark of a block
-    told = asdict(status_of(folders.existing(data)))
+    told = asdict(status_of(folders.existing(data, place)))
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
@@ -251,6 +258,7 @@ def status(*, data: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_FILE)
 @options.data
+@options.log
 @options.option("--source", default=FIRST_SOURCE, metavar="NAME", help="The source that the bodies are from.")
 @options.option(
     "--format",
@@ -259,7 +267,7 @@ def status(*, data: Path, as_json: bool) -> None:
     envvar="SIMTRAIL_APPEND_FORMAT",
     help="How the files hold bodies, whatever their names end in.",
 )
-def append(*, files: tuple[Path, ...], data: Path, source: str, form: Form | None) -> None:
+def append(*, files: tuple[Path, ...], data: Path, place: Place | None, source: str, form: Form | None) -> None:
     """Record captured bodies, as if the platform had sent them now.
 
     \b
@@ -270,7 +278,7 @@ def append(*, files: tuple[Path, ...], data: Path, source: str, form: Form | Non
     Prints each position with the name of its file, once it is on disk. A receiver
     may run meanwhile.
     """  # noqa: D301 - click's mark of a block
-    folder = folders.existing(data)
+    folder = folders.existing(data, place)
     if source not in {known.name for known in registry.listed(folder.sources)}:
         msg = f"there is no source {source!r}: `simtrail sources add {source}` makes it"
         raise SourceError(msg)
@@ -281,6 +289,7 @@ def append(*, files: tuple[Path, ...], data: Path, source: str, form: Form | Non
 
 
 main.add_command(doctor)
+main.add_command(log)
 main.add_command(backup)
 main.add_command(simulate)
 

@@ -18,6 +18,7 @@ from schema.correction import AccountState, Correction, Evidence, Subject
 from schema.errors import ConfigurationError
 from schema.event import CorrectionRecorded, Delivery, instant, uuid7
 from schema.log import open_to_append, open_to_read
+from schema.log_place import Server
 from schema.readings import Status
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _signed(command: _Command) -> _Command:
         metavar="FILE",
         help="A file that shows it, kept in the log.",
     )
-    return options.data(by(why(evidence(command))))
+    return options.data(options.log(by(why(evidence(command)))))
 
 
 @correct.command()
@@ -109,10 +110,10 @@ def void(*, position: int, **said: object) -> None:
 
 
 def _record(subject: Subject, key: str, value: str | None, said: dict[str, object]) -> None:
-    data, evidence = said["data"], said["evidence"]
-    if not isinstance(data, Path):
-        raise TypeError(data)
-    folder = folders.existing(data)
+    data, place, evidence = said["data"], said["place"], said["evidence"]
+    if not isinstance(data, Path) or not isinstance(place, Path | Server | None):
+        raise TypeError(data, place)
+    folder = folders.existing(data, place)
     kept = Evidence(append.shown_name(evidence), evidence.read_bytes()) if isinstance(evidence, Path) else None
     correction = Correction(subject, key, value, str(said["by"]), str(said["why"]), kept)
     body = corrections.encode(correction)

@@ -21,6 +21,7 @@ from schema import configuration
 from schema.errors import LogError, LogNotThere, SimtrailError
 from schema.event import instant
 from schema.log import PAGE_EVENTS, open_to_read
+from schema.log_place import Server
 from schema.log_sqlite import APPEND_ONLY
 from schema.tables import MODEL_VERSION, PROJECTION
 
@@ -80,7 +81,7 @@ def examine(folder: DataFolder, url: str, now: datetime, *, full: bool) -> Itera
         "disk": partial(disk, folder.path, shutil.disk_usage(folder.path)),
         "configuration": partial(settings, folder),
         "sources": partial(senders, folder),
-        "log": partial(log_file, folder.log, full=full),
+        "log": partial(kept_log, folder, full=full),
         "events": partial(events, folder, full=full),
         "clock": partial(clock, folder, now, full=full),
         "read model": partial(tables, folder, full=full),
@@ -157,6 +158,15 @@ def senders(folder: DataFolder) -> Finding:
     if not known:
         return Finding("sources", "warning", "no source may deliver", "simtrail sources add NAME")
     return Finding("sources", "ok", ", ".join(source.name for source in known))
+
+
+def kept_log(folder: DataFolder, *, full: bool) -> Finding:
+    """Whether the log is whole and append-only, wherever it is kept."""
+    if isinstance(folder.log, Server):
+        from audit.doctor_server import log_on_server  # noqa: PLC0415 - most have no server
+
+        return log_on_server(folder.log, full=full)
+    return log_file(folder.log, full=full)
 
 
 def log_file(path: Path, *, full: bool) -> Finding:
@@ -274,11 +284,13 @@ def tables(folder: DataFolder, *, full: bool) -> Finding:  # noqa: PLR0911 - a f
 
 def processes(folder: DataFolder, url: str) -> Finding:
     """Whether the receiver and the projector are at work, and the receiver answers."""
-    idle = [role for role in ROLES if not _held(folder.lock(role))]
+    # Receivers of a log on a server hold no lock: any number of them is at work, and each is asked at its URL.
+    roles = ROLES if folder.has_log_file else ROLES[1:]
+    idle = [role for role in roles if not _held(folder.lock(role))]
     if idle:
         return Finding("processes", "warning", f"no {' and no '.join(idle)} at work here", "simtrail serve starts all")
     if not _alive(url):
-        told = f"the receiver is at work, but does not answer at {url}"
+        told = f"the receiver {'is at work, but ' if folder.has_log_file else ''}does not answer at {url}"
         return Finding(
             "processes", "warning", told, "say with --host and --port where it listens, or look into its log"
         )

@@ -18,11 +18,14 @@ from audit.services import Address
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from schema.log_place import Place
+
 WIDTH = 15
 
 
 @click.command()
 @options.data
+@options.log
 @options.receiver
 @options.option("--full", is_flag=True, help="Read every event and check every page, however many.")
 @options.option(
@@ -32,7 +35,9 @@ WIDTH = 15
     envvar="SIMTRAIL_DOCTOR_JSON",
     help="As a JSON array of objects: check, state, told, remedy.",
 )
-def doctor(*, data: Path, host: str, port: int, full: bool, as_json: bool) -> None:
+def doctor(  # noqa: PLR0913 - one for each option
+    *, data: Path, place: Place | None, host: str, port: int, full: bool, as_json: bool
+) -> None:
     """Look the installation over, and say what to do.
 
     One line a check: ok, warning or failed; what was found; and, after an arrow, what to
@@ -41,7 +46,7 @@ def doctor(*, data: Path, host: str, port: int, full: bool, as_json: bool) -> No
     """
     url = Address(host, port).url
     findings = []
-    for finding in examine(folders.existing(data), url, datetime.now(UTC), full=full):
+    for finding in examine(folders.existing(data, place), url, datetime.now(UTC), full=full):
         findings.append(finding)
         if not as_json:
             remedy = f" -> {finding.remedy}" if finding.remedy else ""

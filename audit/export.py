@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from audit.selection import Selection
     from audit.snapshot import Snapshot
     from schema.log import Log
+    from schema.log_place import Place
 
 DESCRIPTOR: Final = "datapackage.json"
 
@@ -122,7 +123,7 @@ class _Tally:
 
 
 @contextmanager
-def prepare(read_model: Path, log_path: Path, selection: Selection, form: Format, *, now: datetime) -> Iterator[Export]:
+def prepare(read_model: Path, place: Place, selection: Selection, form: Format, *, now: datetime) -> Iterator[Export]:
     """An export of the read model as it is now, held for the length of the context.
 
     Raises `SimtrailError` where it can't be made whole: there is no read model, it
@@ -133,7 +134,7 @@ def prepare(read_model: Path, log_path: Path, selection: Selection, form: Format
         snapshot = stack.enter_context(hold(read_model))
         if selection.source is not None:
             require_source(snapshot, selection.source)
-        log = stack.enter_context(open_to_read(log_path))
+        log = stack.enter_context(open_to_read(place))
         parts = tuple(
             _events(snapshot, selection, log) if name == EVENTS else _table(snapshot, selection, name, form)
             for name in selection.parts

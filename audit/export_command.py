@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from audit.export import Export
     from audit.selection import Selection
+    from schema.log_place import Place
 
 CUT_SHORT = 128
 """A command that a signal cuts short exits with this plus the signal's number, as shells have it."""
@@ -66,6 +67,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
 
 @click.command(help=HELP)
 @options.data
+@options.log
 @options.option(
     "--from",
     "since",
@@ -107,6 +109,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
 def export(  # noqa: PLR0913 - one for each option
     *,
     data: Path,
+    place: Place | None,
     since: str | None,
     until: str | None,
     source: str | None,
@@ -117,7 +120,7 @@ def export(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Export; `HELP` tells what people may rely on."""
     selection = _selection(tables, since, until, source, personal_data=personal_data)
-    folder = folders.existing(data)
+    folder = folders.existing(data, place)
     now = datetime.now(UTC)
     with _cleaned_up(), prepare(folder.read_model, folder.log, selection, FORMATS[form], now=now) as made:
         steps = max(1, made.rows // BAR_STEPS)

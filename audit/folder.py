@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from schema.errors import ConfigurationError
+from schema.log_place import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from schema.log_place import Place
 
 Role: TypeAlias = Literal["receiver", "projector", "rebuild"]
 """Who writes in the folder: the receiver the log, the projector the read model; one of each at a time."""
@@ -27,14 +31,25 @@ LOCK_MODE = 0o600
 
 @dataclass(frozen=True)
 class DataFolder:
-    """The paths inside a data folder. That a folder is named says nothing of what is there."""
+    """The paths inside a data folder, and the log. That a folder is named says nothing of what is there."""
 
     path: Path
+    kept: Place | None = None
 
     @property
-    def log(self) -> Path:
-        """The log."""
+    def log(self) -> Place:
+        """Where the log is: in the folder, unless it is said to be kept elsewhere."""
+        return self.log_file if self.kept is None else self.kept
+
+    @property
+    def log_file(self) -> Path:
+        """The file of a log that is kept in the folder."""
         return self.path / "log.db"
+
+    @property
+    def has_log_file(self) -> bool:
+        """Whether the log is a file, which one receiver at a time appends to, rather than on a server."""
+        return not isinstance(self.log, Server)
 
     @property
     def read_model(self) -> Path:
@@ -56,8 +71,8 @@ class DataFolder:
         return self.path / f"{role}.lock"
 
 
-def create(path: Path) -> DataFolder:
-    """The data folder at a path, made for its owner alone if it is not there.
+def create(path: Path, log: Place | None = None) -> DataFolder:
+    """The data folder at a path, made for its owner alone if it is not there; its log is there unless said to be elsewhere.
 
     A folder that is there keeps its mode. Raises `ConfigurationError` where none can be made.
     """
@@ -68,17 +83,17 @@ def create(path: Path) -> DataFolder:
     except OSError as error:
         msg = f"the data folder {path} can't be made: {error.strerror}; choose another with --data"
         raise ConfigurationError(msg) from error
-    return DataFolder(path)
+    return DataFolder(path, log)
 
 
-def existing(path: Path) -> DataFolder:
-    """The data folder at a path. Raises `ConfigurationError` where there is none."""
+def existing(path: Path, log: Place | None = None) -> DataFolder:
+    """The data folder at a path, with its log there or elsewhere. Raises `ConfigurationError` where there is none."""
     if not path.exists():
         msg = f"there is no data folder {path}: `simtrail serve` makes one, --data names another"
         raise ConfigurationError(msg)
     if not path.is_dir():
         raise _not_a_folder(path)
-    return DataFolder(path)
+    return DataFolder(path, log)
 
 
 @contextmanager
@@ -108,6 +123,11 @@ def hold(folder: DataFolder, role: Role) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def hold_to_append(folder: DataFolder) -> AbstractContextManager[None]:
+    """Be the receiver: of a log in a file the only one, of a log on a server one of any number."""
+    return hold(folder, "receiver") if folder.has_log_file else nullcontext()
 
 
 def require_free(folder: DataFolder, role: Role) -> None:

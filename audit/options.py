@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from schema import log_place
+from schema.errors import ConfigurationError
+from schema.log_place import Place, Server
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
 
 LOOPBACK = "127.0.0.1"
 
@@ -29,6 +34,40 @@ def data(command: _Command) -> _Command:
         envvar="SIMTRAIL_DATA",
         default=Path("simtrail-data"),
         help="The data folder.",
+    )
+    return add(command)
+
+
+class _PlaceType(click.ParamType[Place]):
+    """Where a log is, by its URL."""
+
+    name = "url"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        """Called by click."""
+        if isinstance(value, Path | Server):
+            return value
+        try:
+            return log_place.place(str(value))
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
+
+
+PLACE = _PlaceType()
+"""The type of an argument or option that says where a log is."""
+
+LOG_VARIABLE = "SIMTRAIL_LOG"
+
+
+def log(command: _Command) -> _Command:
+    """``--log``, which every command takes that opens the log."""
+    add = option(
+        "--log",
+        "place",
+        type=PLACE,
+        metavar="URL",
+        envvar=LOG_VARIABLE,
+        help="Where the log is, if not in the data folder: sqlite:///PATH or postgresql://USER@HOST/DATABASE.",
     )
     return add(command)
 

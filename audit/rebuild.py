@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from projections.difference import Change, Kind
     from schema.configuration import Configuration
     from schema.log import Log
+    from schema.log_place import Place
 
 DIFFERS = 1
 """Exit code where the rebuilt read model differs, as `diff` has it."""
@@ -42,6 +43,7 @@ ATTEMPTS = 5
 
 @click.command("rebuild")
 @options.data
+@options.log
 @options.option("--dry-run", is_flag=True, help="Show the difference, and change nothing.")
 @options.option(
     "--report",
@@ -51,7 +53,9 @@ ATTEMPTS = 5
 )
 @options.option("--yes", is_flag=True, help="Swap without asking, even if the tables differ.")
 @options.option("--reason", default="", help="Why, for the record in the table `rebuilds`.")
-def command(*, data: Path, dry_run: bool, report: Path | None, yes: bool, reason: str) -> None:
+def command(  # noqa: PLR0913 - one for each option
+    *, data: Path, place: Place | None, dry_run: bool, report: Path | None, yes: bool, reason: str
+) -> None:
     """Fold the whole log anew, show what that changes, and swap it in.
 
     Receiving, projecting and Datasette go on meanwhile, and need no restart: a query
@@ -62,7 +66,7 @@ def command(*, data: Path, dry_run: bool, report: Path | None, yes: bool, reason
     exit code 0  the tables are the same, or were swapped
               1  they differ (--dry-run, or not swapped), or an error
     """  # noqa: D301 - click's mark of a block
-    folder = folders.existing(data)
+    folder = folders.existing(data, place)
     started_at = instant(datetime.now(UTC))
     try:
         with folders.hold(folder, "rebuild"), open_to_read(folder.log) as log:
@@ -87,7 +91,7 @@ def _run(folder: DataFolder, log: Log, ask: _Ask) -> None:
     live, built = folder.read_model, rebuild.beside(folder.read_model)
     configuration = configurations.load(folder.configuration)
     rebuild.discard(built)
-    rebuild.need_space(folder.path, live, folder.log)
+    rebuild.need_space(folder.path, live, *([folder.log] if isinstance(folder.log, Path) else []))
     tracked = read_model.tracked(live)
     if tracked is None:
         msg = f"there is no read model to rebuild in {folder.path}: `simtrail project` makes it"

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from audit.options import LOG_VARIABLE
 from audit.status import caught_up
 from audit.supervisor import Service
 from projections.read_model import tracked
+from schema import log_place
 from schema.errors import ConfigurationError, SimtrailError
 
 if TYPE_CHECKING:
@@ -61,17 +63,20 @@ def of_installation(folder: DataFolder, receiver: Address, publisher: Address) -
     Datasette opens. Stopping, the projector takes in what the receiver took last.
     """
     data = f"--data={folder.path}"
+    log = {LOG_VARIABLE: log_place.url(folder.log)}
     return [
         Service(
             "receiver",
             _command("receive", data, f"--host={receiver.host}", f"--port={receiver.port}"),
             ready=lambda: _answers(receiver, "/livez"),
+            environment=log,
         ),
         Service(
             "projector",
             _command("project", data),
             ready=lambda: _is_there(folder),
             settled=lambda: _nothing_left(folder),
+            environment=log,
         ),
         Service(
             "Datasette",

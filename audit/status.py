@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from audit.folder import DataFolder
+    from schema.log_place import Place
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ def caught_up(folder: DataFolder) -> bool:
         return (read_model.tracked(folder.read_model) or 0) >= log.head()
 
 
-def _last(log_path: Path) -> tuple[int, str | None]:
+def _last(place: Place) -> tuple[int, str | None]:
     """The log's head and when it was received; 0 and None for a log that is empty or not there."""
     try:
-        log = open_to_read(log_path)
+        log = open_to_read(place)
     except LogNotThere:
         return 0, None
     with log:

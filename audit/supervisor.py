@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from ingest import limits
 from schema.errors import SimtrailError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -59,13 +59,15 @@ class Service:
 
     ``name`` is what people call it, ``arguments`` follow ``python -P``. ``ready``
     says whether it does its work yet, ``settled`` whether it has nothing left to
-    finish; both are asked repeatedly and must answer soon.
+    finish; both are asked repeatedly and must answer soon. ``environment`` is added to
+    that of the supervisor: what may be secret in it does not show among the processes.
     """
 
     name: str
     arguments: tuple[str, ...]
     ready: Callable[[], bool]
     settled: Callable[[], bool] = lambda: True
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def supervise(services: Sequence[Service], announce: Callable[[], None]) -> None:
@@ -120,6 +122,7 @@ class _Supervision:
         process = subprocess.Popen(  # noqa: S603  (our own program)
             [sys.executable, "-P", *service.arguments],
             stdin=subprocess.PIPE,
+            env={**os.environ, **service.environment},
             stdout=sys.stderr,  # Standard output is the supervisor's, for what people copy.
             start_new_session=True,
         )

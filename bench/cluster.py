@@ -137,12 +137,14 @@ class Postgres:
             return cursor.fetchall() if cursor.description else []
 
     def make_log(self, database: str) -> Server:
-        """A new database with a log in it; where the application finds it."""
+        """A new log in a database, made if it is not there; where the application finds it."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(database)))
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone():
+                connection.execute(SQL("CREATE DATABASE {}").format(Identifier(database)))
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (APPLICATION,)).fetchone():
                 connection.execute(log_definition.role(APPLICATION))
         with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS simtrail CASCADE")
             for statement in [*log_definition.statements(), log_definition.granted(APPLICATION)]:
                 connection.execute(statement)
         return Server(self.url(database, APPLICATION))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ingest.readiness import Tell
     from ingest.receipts import FindReceipt
+    from schema.log_place import Place
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -45,7 +46,7 @@ _lines = structlog.get_logger("simtrail.server")
 
 def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     *,
-    log_path: Path,
+    place: Place,
     sources_path: Path,
     clock: Callable[[], datetime],
     entropy: Callable[[int], bytes],
@@ -72,12 +73,12 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
         listener = stack.enter_context(_listener(host, port))
         url = _url(listener)
         sources = Sources(sources_path)
-        log = stack.enter_context(open_to_append(log_path))
+        log = stack.enter_context(open_to_append(place))
         writer = Writer(log.append, clock=clock, entropy=entropy)
         app = create_app(sources, writer, clock=clock, not_json=not_json, limits=limits, seals=seals, receipts=receipts)
 
         def listening() -> None:
-            _lines.info("receiving", url=url, log=str(log_path))
+            _lines.info("receiving", url=url, log=str(place))
             ready(url)
 
         server = Server(configuration(app, forwarded_allow_ips), listening)

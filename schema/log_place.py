@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from schema.errors import ConfigurationError
 
@@ -39,8 +39,14 @@ def place(url: str) -> Place:
         return Path(unquote(rest[1:]))
     if scheme in SERVER:
         return Server(url)
+    # No more of it: what is mistyped may hold a password.
     msg = (
         f"{url.partition(':')[0]!r} is no place for a log: it is sqlite:///PATH (sqlite:////PATH from the root) "
         "or postgresql://USER@HOST/DATABASE"
     )
     raise ConfigurationError(msg)
+
+
+def url(place: Place) -> str:
+    """The URL that names a place; what is secret in it too."""
+    return place.url if isinstance(place, Server) else f"{FILE}:///{quote(str(place.absolute()))}"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import signal
@@ -27,8 +26,6 @@ ROOT = Path(__file__).parents[1]
 
 DEADLINE_S = 60
 """Far beyond what anything awaited takes, on a machine that is busy with other things."""
-
-_databases = itertools.count()
 
 COMMANDS = {"receiver": "receive", "projector": "project", "Datasette": "publish"}
 
@@ -185,4 +182,4 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture
 def server_log(postgres: Postgres) -> Server:
     """A new and empty log on that server, as the application's role finds it."""
-    return postgres.make_log(f"log{next(_databases)}")
+    return postgres.make_log("log")

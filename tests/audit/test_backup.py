@@ -65,7 +65,7 @@ def folder(tmp_path: Path) -> Iterator[DataFolder]:
     folder.path.mkdir()
     sources.add(folder.sources, "main", now=datetime.now(UTC), entropy=os.urandom)
     folder.configuration.write_text("redelivery_window_s = 60\n")
-    with open_to_append(folder.log) as log:
+    with open_to_append(folder.log_file) as log:
         record(log, b"{}", b"\0\xff", b"x" * 100_000)
         yield folder
 
@@ -137,11 +137,11 @@ def test_what_is_in_a_backup(folder: DataFolder, tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in copy.path.iterdir()} == {0o600}
     assert copy.path.stat().st_mode & 0o777 == 0o700
     states = hashlib.sha256()
-    with closing(sqlite3.connect(folder.log)) as log:
+    with closing(sqlite3.connect(folder.log_file)) as log:
         for (state,) in log.execute("SELECT state FROM stored_events ORDER BY rowid"):
             states.update(hashlib.sha256(state).digest())
     assert (made.events, made.head, made.sha256) == (3, 3, states.hexdigest())
-    assert events(copy.log) == events(folder.log)
+    assert events(copy.log_file) == events(folder.log_file)
 
 
 def test_positions_go_on_where_the_copy_ends(folder: DataFolder, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_positions_go_on_where_the_copy_ends(folder: DataFolder, tmp_path: Path)
 
 def test_positions_are_those_of_the_log_even_with_holes(folder: DataFolder, tmp_path: Path) -> None:
     """Where a log has been tampered with, the copy still numbers its events as the log does."""
-    with closing(sqlite3.connect(folder.log)) as connection:
+    with closing(sqlite3.connect(folder.log_file)) as connection:
         connection.execute("DROP TRIGGER stored_events_no_delete")
         connection.execute("DELETE FROM stored_events WHERE rowid = 2")
         connection.commit()
@@ -175,7 +175,7 @@ def test_the_copy_is_of_one_moment(folder: DataFolder, tmp_path: Path, monkeypat
     """What is appended between two steps of copying is not in the copy, and the copying neither waits nor begins anew."""
     monkeypatch.setattr(backups, "PAGES", 1)
     told: list[float] = []
-    with open_to_append(folder.log, checkpoints=False) as log:
+    with open_to_append(folder.log_file, checkpoints=False) as log:
 
         def tell(share: float) -> None:
             told.append(share)
@@ -187,7 +187,7 @@ def test_the_copy_is_of_one_moment(folder: DataFolder, tmp_path: Path, monkeypat
     assert told == sorted(told)
     assert len(told) > 10
     assert told[-1] == 1
-    assert len(events(folder.log)) == 3 + len(told)
+    assert len(events(folder.log_file)) == 3 + len(told)
 
 
 def test_seals_are_copied_before_the_log(folder: DataFolder, tmp_path: Path) -> None:
@@ -227,10 +227,10 @@ def test_no_log_is_no_backup(tmp_path: Path) -> None:
 
 def test_a_damaged_log_is_told_and_leaves_nothing(folder: DataFolder, tmp_path: Path) -> None:
     """A file that SQLite finds damaged becomes no backup, since it would push out good ones."""
-    with closing(sqlite3.connect(folder.log)) as connection:
+    with closing(sqlite3.connect(folder.log_file)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (size,) = connection.execute("PRAGMA page_size").fetchone()
-    with folder.log.open("r+b") as file:
+    with folder.log_file.open("r+b") as file:
         file.seek(2 * size)
         file.write(b"\xff" * size)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 COMMANDS = ["serve", "receive", "project", "publish", "sources", "correct", "rebuild", "asof", "export"]
-COMMANDS += ["status", "append", "doctor", "backup", "simulate"]
+COMMANDS += ["status", "append", "doctor", "log", "backup", "simulate"]
 
 
 def run(*arguments: str | Path, stdin: bytes | None = None, variables: Mapping[str, str] | None = None) -> Result:
@@ -79,6 +79,7 @@ def test_help_lists_the_commands_in_the_order_of_use() -> None:
 
 
 SHARED: dict[str | tuple[str, str], str] = {
+    "log": "SIMTRAIL_LOG",
     "data": "SIMTRAIL_DATA",
     "host": "SIMTRAIL_HOST",
     "port": "SIMTRAIL_PORT",
@@ -603,3 +604,30 @@ def test_project_stops_after_the_batch_under_way(
 
     assert (result.exit_code, result.output) == (code, "The read model is at position 7.\n")
     assert signal.getsignal(number) is before
+
+
+def test_every_command_that_opens_the_log_takes_its_place() -> None:
+    """A command with --data has --log too, unless it opens no log."""
+    without = {("publish",), ("simulate",), *(path for path in EVERY if path[0] == "sources")}
+    taking = {path for path, each in EVERY.items() if "--log" in {name for p in each.params for name in p.opts}}
+    folders = {path for path, each in EVERY.items() if "--data" in {name for p in each.params for name in p.opts}}
+    assert taking - {("log", "init")} == folders - without
+
+
+def test_a_log_that_is_no_place_is_wrong_usage(data: Path) -> None:
+    """The option says which places there are, and repeats no password."""
+    result = run("status", "--data", data, "--log", "mysql://u:geheim@h/d")
+    assert result.exit_code == 2
+    assert "sqlite:///PATH" in result.output
+    assert "geheim" not in result.output
+
+
+def test_a_log_may_be_a_file_elsewhere(data: Path, tmp_path: Path) -> None:
+    """Appended to, projected and told of where --log says, in the environment too; and not made in the folder."""
+    body = tmp_path / "body.json"
+    body.write_bytes(b"{}")
+    elsewhere = f"sqlite:///{tmp_path}/elsewhere.db"
+    assert run("append", body, "--data", data, "--log", elsewhere).exit_code == 0
+    assert run("project", "--once", "--data", data, variables={"SIMTRAIL_LOG": elsewhere}).exit_code == 0
+    assert json.loads(run("status", "--json", "--data", data, "--log", elsewhere).stdout)["projected"] == 1
+    assert not (data / "log.db").exists()

@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> DataFolder:
 
 def record(folder: DataFolder, times: Sequence[datetime]) -> None:
     clock = iter(times)
-    with open_to_append(folder.log) as log:
+    with open_to_append(folder.log_file) as log:
         captured = [("x", b'{"n": %d}' % n) for n in range(len(times))]
         list(capture.append(log, captured, "main", now=lambda: next(clock), entropy=os.urandom))
 
@@ -134,7 +134,7 @@ def test_modes_that_let_others_in_are_told(folder: DataFolder, name: str, mode: 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_files_of_another_owner_are_told(folder: DataFolder) -> None:
     """A command run once as root leaves a file that the service can't write."""
-    os.chown(folder.log, 65_534, -1)
+    os.chown(folder.log_file, 65_534, -1)
 
     finding = found(folder, "modes")
 
@@ -169,7 +169,7 @@ def test_no_source_is_a_warning(folder: DataFolder) -> None:
 @pytest.mark.parametrize("verb", ["update", "delete", "insert"])
 def test_a_removed_trigger_is_told(folder: DataFolder, verb: str) -> None:
     """A log that is no longer append-only has been opened by somebody who meant it."""
-    change(folder.log, f"DROP TRIGGER stored_events_no_{verb}")
+    change(folder.log_file, f"DROP TRIGGER stored_events_no_{verb}")
 
     finding = found(folder, "log")
 
@@ -179,7 +179,7 @@ def test_a_removed_trigger_is_told(folder: DataFolder, verb: str) -> None:
 def test_a_trigger_that_does_nothing_is_told(folder: DataFolder) -> None:
     """A name is not enough: the trigger must be ours to the word."""
     change(
-        folder.log,
+        folder.log_file,
         "DROP TRIGGER stored_events_no_delete",
         "CREATE TRIGGER stored_events_no_delete BEFORE DELETE ON stored_events BEGIN SELECT 1; END",
     )
@@ -192,7 +192,7 @@ def test_a_removed_event_is_told(folder: DataFolder, position: int) -> None:
     """Positions have no holes, at the beginning or after it."""
     (trigger,) = [sql for sql in APPEND_ONLY if "BEFORE DELETE" in sql]
     change(
-        folder.log,
+        folder.log_file,
         "DROP TRIGGER stored_events_no_delete",
         f"DELETE FROM stored_events WHERE rowid = {position}",
         trigger,
@@ -205,10 +205,10 @@ def test_a_removed_event_is_told(folder: DataFolder, position: int) -> None:
 
 def test_a_damaged_page_is_told(folder: DataFolder) -> None:
     """SQLite's own check of the file is part of the log's."""
-    with closing(sqlite3.connect(folder.log)) as connection:
+    with closing(sqlite3.connect(folder.log_file)) as connection:
         (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE type = 'index'").fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
-    with folder.log.open("r+b") as file:
+    with folder.log_file.open("r+b") as file:
         file.seek((root - 1) * size)
         file.write(b"\xff" * size)
 
@@ -218,7 +218,7 @@ def test_a_damaged_page_is_told(folder: DataFolder) -> None:
 def tamper(folder: DataFolder, change_to: str) -> None:
     (trigger,) = [sql for sql in APPEND_ONLY if "BEFORE UPDATE" in sql]
     change(
-        folder.log,
+        folder.log_file,
         "DROP TRIGGER stored_events_no_update",
         f"UPDATE stored_events SET state = {change_to} WHERE rowid = 3",
         trigger,
@@ -274,7 +274,7 @@ def test_a_clock_that_went_back_is_told(folder: DataFolder) -> None:
 
 def test_a_read_model_ahead_of_its_log_is_told(folder: DataFolder) -> None:
     """A restored log that goes on would give later events to old positions."""
-    folder.log.unlink()
+    folder.log_file.unlink()
     record(folder, [START])
 
     finding = found(folder, "read model")

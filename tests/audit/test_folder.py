@@ -46,7 +46,7 @@ def test_the_files_of_a_folder_have_the_documented_names(tmp_path: Path) -> None
     """The paths in a data folder are those that people back up and configure."""
     folder = folders.DataFolder(tmp_path)
 
-    names = [path.name for path in (folder.log, folder.read_model, folder.sources, folder.configuration)]
+    names = [path.name for path in (folder.log_file, folder.read_model, folder.sources, folder.configuration)]
     assert names == ["log.db", "audit.db", "sources.json", "simtrail.toml"]
 
 

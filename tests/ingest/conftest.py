@@ -242,7 +242,7 @@ if place:
     setattr(kind, name, struck)
 
 sys.exit(server.serve(
-    log_path=folder / "log.db",
+    place=folder / "log.db",
     sources_path=folder / "sources.json",
     clock=lambda: datetime.now(UTC),
     entropy=os.urandom,

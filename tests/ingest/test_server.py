@@ -316,7 +316,7 @@ if "broken" in sys.argv:
         raise LogUnavailable("nothing works")
     Log.append = append
 sys.exit(server.serve(
-    log_path=folder / "log.db",
+    place=folder / "log.db",
     sources_path=folder / "sources.json",
     clock=lambda: datetime.now(UTC),
     entropy=os.urandom,
@@ -455,7 +455,7 @@ def serve_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], int]:
     """Serve in this process, which keeps its own logging."""
     monkeypatch.setattr(loglines, "configure", lambda: None)
     return lambda folder, port: serve(
-        log_path=folder / "log.db",
+        place=folder / "log.db",
         sources_path=folder / "sources.json",
         clock=lambda: datetime.now(UTC),
         entropy=os.urandom,
