@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +14,15 @@ import msgspec
 
 from audit import folder as folders
 from audit import options
-from projections import difference, read_model, rebuild, record
-from projections.digest import digests
+from projections import read_model, rebuild, replacement
+from projections.record import INSTALLED
 from schema import configuration as configurations
 from schema.errors import ReadModelError
 from schema.event import instant
 from schema.log import open_to_read
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterable, Iterator
 
     from audit.folder import DataFolder
@@ -97,13 +96,12 @@ def _run(folder: DataFolder, log: Log, ask: _Ask) -> None:
         msg = f"there is no read model to rebuild in {folder.path}: `simtrail project` makes it"
         raise ReadModelError(msg)
     try:
-        with progress("Rebuilding") as tell:
-            rebuild.build(log, built, configuration, last=tracked, on_progress=tell)
         for _ in range(ATTEMPTS):
+            with progress("Rebuilding") as tell:
+                rebuild.build(log, built, configuration, last=read_model.tracked(live), on_progress=tell)
             if _compare_and_swap(folder, log, configuration, ask):
                 return
             rebuild.discard(built)
-            rebuild.build(log, built, configuration, last=read_model.tracked(live))
         msg = "corrections kept making events void meanwhile; try again when they are all recorded"
         raise ReadModelError(msg)
     finally:
@@ -113,40 +111,19 @@ def _run(folder: DataFolder, log: Log, ask: _Ask) -> None:
 def _compare_and_swap(folder: DataFolder, log: Log, configuration: Configuration, ask: _Ask) -> bool:
     """Whether all was done; False where the read model must be built anew first."""
     live, built = folder.read_model, rebuild.beside(folder.read_model)
-    with difference.compared(live, built) as connection:
-        position, before = connection.execute("SELECT position, configuration FROM before.tracking").fetchone()
-        if not rebuild.catch_up(log, built, configuration, position):
-            return False
-        counts: Counter[tuple[str, Kind]] = Counter()
-        first: list[Change] = []
-        with _reporting(ask.report) as write:
-            for change in difference.changes(connection):
-                counts[change.table, change.kind] += 1
-                if len(first) < record.KEPT_CHANGES:
-                    first.append(change)
-                write(change)
-        _tell(counts, position)
-        if ask.dry_run:
-            sys.exit(DIFFERS if counts else 0)
-        if counts and not ask.yes:
-            _confirm()
-        sides = [digests(connection, "before"), digests(connection)]
-    rebuild.keep_rebuilds(live, built)
-    after = configurations.digest(configuration)
-    finished_at = instant(datetime.now(UTC))
-    done = record.Rebuild(
-        ask.started_at,
-        finished_at,
-        ask.reason or ("another configuration" if before != after else "as asked"),
-        metadata.version("simtrail"),
-        record.Side(position, before, sides[0]),
-        record.Side(position, after, sides[1]),
-        counts,
-    )
-    record.add(built, done, first)
-    if not rebuild.catch_up(log, built, configuration, read_model.tracked(live) or 0):
+    with _reporting(ask.report) as write:
+        found = replacement.compare(log, live, built, configuration, on_change=write, hashed=not ask.dry_run)
+    if found is None:
         return False
-    rebuild.swap(built, live)
+    _tell(found.counts, found.before.position or 0)
+    if ask.dry_run:
+        sys.exit(DIFFERS if found.counts else 0)
+    if found.counts and not ask.yes:
+        _confirm()
+    same = found.before.configuration == found.after.configuration
+    reason = ask.reason or ("as asked" if same else "another configuration")
+    if not replacement.install(log, live, built, configuration, found, reason, ask.started_at, INSTALLED):
+        return False
     click.echo(f"Swapped: the read model is now that of position {read_model.tracked(live)}.")
     return True
 

@@ -6,10 +6,11 @@ import itertools
 import sqlite3
 from typing import TYPE_CHECKING
 
-from projections import corrections, read_model, rebuild
+from projections import corrections, read_model, rebuild, replacement
 from projections.fold import fold
+from projections.record import INSTALLED
 from schema.decode import Decoder
-from schema.errors import LogAway, LogNotThere, ReadModelError, ReadModelOutdated
+from schema.errors import LogAway, LogNotThere, ReadModelError, ReadModelOld, ReadModelOutdated
 from schema.log import open_to_read
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from projections.read_model import LiveModel
+    from projections.record import By
     from schema.configuration import Configuration
     from schema.event import Event
     from schema.log import Log
@@ -40,14 +42,17 @@ def follow(  # noqa: PLR0913 - what a follower needs, each by name
     once: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
+    by: By = INSTALLED,
 ) -> int:
     """Follow the log into the read model; the position reached.
 
     Goes on until ``stop`` is set or, with ``once``, until the log's end. Unless ``once``, it waits
     for a log that is not there yet, for a server that is away, and while the read model was
     made with another configuration than ``configure`` gives: ``on_notice`` is told of
-    the latter two, and ``configure`` is asked again. ``on_progress`` is told the position and
-    the log's head after each batch. Raises `LogError` or `ReadModelError`.
+    the latter two, and ``configure`` is asked again. A read model of an earlier version is made anew,
+    and so is one in which an event has become void; ``by`` says who does it, for the record.
+    ``on_progress`` is told the position and the log's head after each batch.
+    Raises `LogError` or `ReadModelError`.
     """
     told: str | None = None
 
@@ -60,11 +65,14 @@ def follow(  # noqa: PLR0913 - what a follower needs, each by name
     log = _opened(place, stop, tell, once=once)
     if log is None:
         return 0
-    follower = _Follower(log, audit_path, stop, once=once, on_progress=on_progress)
+    rebuild.discard(replacement.own(audit_path))  # What a projector that was killed has left.
+    follower = _Follower(log, audit_path, stop, by, once=once, on_progress=on_progress)
     with log:
         while True:
             try:
-                return follower.run(configure())
+                return follower.run(configure(), tell)
+            except _Stopped:
+                return read_model.tracked(audit_path) or 0
             except (ReadModelOutdated, LogAway) as error:
                 if once:
                     raise
@@ -86,14 +94,19 @@ def _opened(place: Place, stop: threading.Event, tell: Callable[[str | None], No
                 return None
 
 
+class _Stopped(Exception):
+    """Asked to stop while the read model was made anew: it is as it was."""
+
+
 class _Follower:
     """One log being followed into one read model."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as above
         self,
         log: Log,
         audit_path: Path,
         stop: threading.Event,
+        by: By,
         *,
         once: bool,
         on_progress: Callable[[int, int], None] | None,
@@ -101,12 +114,18 @@ class _Follower:
         self._log = log
         self._path = audit_path
         self._stop = stop
+        self._by = by
         self._once = once
         self._on_progress = on_progress
 
-    def run(self, configuration: Configuration) -> int:
-        """Follow with one configuration; the position reached."""
-        model = read_model.open_to_write(self._path, configuration)
+    def run(self, configuration: Configuration, tell: Callable[[str | None], None]) -> int:
+        """Follow with one configuration; the position reached. Tells of a read model that it makes anew first."""
+        try:
+            model = read_model.open_to_write(self._path, configuration)
+        except ReadModelOld as error:
+            tell(str(error))
+            self._renew(configuration)
+            model = read_model.open_to_write(self._path, configuration)
         try:
             return self._run(model)
         except sqlite3.Error as error:
@@ -114,6 +133,21 @@ class _Follower:
             raise ReadModelError(msg) from error
         finally:
             model.close()
+
+    def _renew(self, configuration: Configuration) -> None:
+        position = read_model.tracked(self._path) or 0
+        self._replace(configuration, position, f"simtrail {self._by.code_version} has tables of another form")
+
+    def _replace(self, configuration: Configuration, last: int, reason: str) -> int:
+        def tell(position: int, head: int) -> None:
+            if self._stop.is_set():
+                raise _Stopped
+            if self._on_progress is not None:
+                self._on_progress(position, head)
+
+        return replacement.replace(
+            self._log, self._path, configuration, last=last, reason=reason, by=self._by, on_progress=tell
+        )
 
     def _run(self, model: LiveModel) -> int:
         decoder = Decoder(model.configuration)
@@ -140,7 +174,8 @@ class _Follower:
                 position = apply(model, decoder, plain, since=position)
             else:
                 # What is void can't be taken back from the rows: they are made again without it.
-                position = rebuild.replace(self._log, self._path, model.configuration, last=page[0].position)
+                last = page[0].position
+                position = self._replace(model.configuration, last, f"event {last} makes another void")
         except sqlite3.OperationalError as error:
             # A swap holds the file for as long as its copy takes.
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:

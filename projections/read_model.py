@@ -24,7 +24,7 @@ from projections.sims import Sim
 from projections.users import UserRow
 from schema import configuration as configurations
 from schema import tables
-from schema.errors import ReadModelError, ReadModelOutdated
+from schema.errors import ReadModelError, ReadModelOld, ReadModelOutdated
 from schema.tables import PROJECTION
 
 if TYPE_CHECKING:
@@ -203,10 +203,14 @@ def open_to_write(path: Path, configuration: Configuration) -> LiveModel:
             tables.create_indexes(Database(connection))
             statements.track(connection, 0, None, configurations.digest(configuration))
         connection.execute("COMMIT")
-        _check(connection, configuration)
     except sqlite3.Error as error:
         msg = f"the read model {path} can't be opened for writing: {error}"
         raise ReadModelError(msg) from error
+    try:
+        _check(connection, configuration)
+    except ReadModelError:
+        connection.close()
+        raise
     return LiveModel(connection, configuration)
 
 
@@ -248,10 +252,17 @@ def _check(connection: sqlite3.Connection, configuration: Configuration) -> int:
         "SELECT position, model_version, configuration FROM tracking WHERE projection = ?",
         (PROJECTION,),
     ).fetchone()
-    if version != tables.MODEL_VERSION:
-        msg = f"the read model has version {version}, this simtrail writes {tables.MODEL_VERSION}: {REMEDY}"
+    if version > tables.MODEL_VERSION:
+        msg = (
+            f"the read model has version {version}, made by a newer simtrail than this, which writes"
+            f" {tables.MODEL_VERSION}: run the newer one, or else {REMEDY}"
+        )
         raise ReadModelOutdated(msg)
     if digest != configurations.digest(configuration):
         msg = f"the read model was made with another configuration ({digest[:12]}): {REMEDY}"
         raise ReadModelOutdated(msg)
+    if version != tables.MODEL_VERSION:
+        # Nothing that a person could decide: the same reading, in tables of another form.
+        msg = f"the read model has version {version}, this simtrail writes {tables.MODEL_VERSION}: it is made anew from the log"
+        raise ReadModelOld(msg)
     return int(position)

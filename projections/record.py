@@ -5,6 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +16,7 @@ import msgspec
 from schema.tables import BY_NAME, MODEL_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from projections.difference import Change, Kind
@@ -22,6 +26,18 @@ KEPT_CHANGES = 100_000
 """Changes of the last rebuild that are published: what is more is in the report file alone."""
 
 _encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class By:
+    """Which simtrail rebuilds, and by which clock."""
+
+    code_version: str
+    now: Callable[[], datetime]
+
+
+INSTALLED = By(metadata.version("simtrail"), partial(datetime.now, UTC))
+"""The simtrail that runs, by the machine's clock."""
 
 
 class Side(msgspec.Struct, frozen=True):

@@ -66,6 +66,10 @@ class ReadModelOutdated(ReadModelError):
     """The read model was made by another version, or with another configuration: a rebuild mends it."""
 
 
+class ReadModelOld(ReadModelOutdated):
+    """The read model was made by an earlier version, with this very configuration: the projector rebuilds it by itself."""
+
+
 class SealError(SimtrailError):
     """The seals can't be opened, written or trusted."""
 

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from projections import read_model, rebuild
+from projections import read_model, replacement
 from projections.corrections import is_void
 from projections.follower import apply, follow
+from projections.record import INSTALLED
 from schema import correction as corrections
 from schema.configuration import Configuration
 from schema.correction import Correction
 from schema.decode import Decoder
 from schema.event import CorrectionRecorded, Delivery, WebhookReceived, instant, uuid7
 from schema.log import open_to_append, open_to_read
-from schema.tables import TABLES
+from schema.tables import BY_NAME, FOLDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,7 +84,9 @@ class World:
                 if plain:
                     position = apply(model, decoder, plain, since=position)
                 else:
-                    position = rebuild.replace(log, path, self.configuration, last=page[0].position)
+                    position = replacement.replace(
+                        log, path, self.configuration, last=page[0].position, reason="void", by=INSTALLED
+                    )
         model.close()
         return path
 
@@ -146,12 +149,12 @@ def check(audit: Path) -> None:
 
 
 def dump(audit: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table, in the order of the keys."""
+    """Every row of every table that is a function of the log, in the order of the keys."""
     connection = sqlite3.connect(audit)
     try:
         return {
             table.name: connection.execute(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}").fetchall()
-            for table in TABLES
+            for table in (*FOLDED, BY_NAME["tracking"])
         }
     finally:
         connection.close()

@@ -100,6 +100,11 @@ def test_a_void_event_never_was(world, tables_of):
         "never": 0,
     }
     assert tables_of(world.audit) == tables_of(world.fold_into(world.folder / "anew.db", []))
+    assert world.row("SELECT reason, rows_removed > 0 AS removed FROM rebuilds") == {
+        "reason": "event 4 makes another void",
+        "removed": 1,
+    }
+    assert {"main:501"} <= {json.loads(row["key"])[0] for row in world.rows("SELECT key FROM rebuild_changes")}
 
 
 def test_voiding_the_correction_brings_the_event_back(world):

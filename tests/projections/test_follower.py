@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 
 from projections import read_model
 from projections.follower import apply, follow
+from projections.record import By
 from schema.configuration import Configuration
 from schema.decode import Decoder
 from schema.errors import LogError, ReadModelError
 from schema.log import open_to_read
+from schema.tables import MODEL_VERSION
+
+BY = By("9.9", lambda: datetime(2026, 5, 1, tzinfo=UTC))
 
 BODY = {"type": "package_empty", "items": [{"iccid": "8970100000000000013"}]}
 
@@ -103,17 +109,76 @@ def test_a_read_model_past_the_logs_head_is_refused(world):
     connection.close()
 
 
-@pytest.mark.parametrize("column", ["model_version", "configuration"])
-def test_a_read_model_of_another_making_is_refused(world, column):
-    """Another version or configuration is part of the answer: going on would mix two."""
+def mark(audit, column, value):
+    """Let a read model say that it was made otherwise."""
+    with closing(sqlite3.connect(audit)) as connection, connection:
+        connection.execute(f"UPDATE tracking SET {column} = ?", (value,))
+
+
+@pytest.mark.parametrize(("column", "value"), [("model_version", 999), ("configuration", "999")])
+def test_a_read_model_of_another_making_is_refused(world, column, value):
+    """A newer version, or another configuration, is part of the answer: going on would mix two."""
     world.send(BODY)
     world.project()
-    connection = sqlite3.connect(world.audit)
-    connection.execute(f"UPDATE tracking SET {column} = '999'")
-    connection.commit()
-    connection.close()
+    mark(world.audit, column, value)
     with pytest.raises(ReadModelError, match="from the log"):
         world.project()
+
+
+def test_a_read_model_of_an_earlier_version_is_made_anew(world, tables_of):
+    """Nobody need be asked: the same reading, in tables of another form; the record says that it was done."""
+    world.send(BODY)
+    world.project()
+    expected = tables_of(world.audit)
+    mark(world.audit, "model_version", 0)
+    with closing(sqlite3.connect(world.audit)) as connection, connection:
+        connection.execute("ALTER TABLE sims ADD COLUMN gone TEXT")
+        connection.execute("ALTER TABLE rebuilds ADD COLUMN gone INTEGER")
+    world.send({"type": "msu_lock", "items": []})
+    follow(world.log, world.audit, lambda: world.configuration, stop=threading.Event(), once=True, by=BY)
+    assert tables_of(world.audit)["sims"] == expected["sims"]
+    assert tables_of(world.audit)["tracking"][0][1] == 2
+    assert world.rows("SELECT reason, position, code_version, started_at FROM rebuilds") == [
+        {
+            "reason": "simtrail 9.9 has tables of another form",
+            "position": 1,
+            "code_version": "9.9",
+            "started_at": "2026-05-01T00:00:00.000000Z",
+        },
+    ]
+
+
+def test_an_earlier_version_with_another_configuration_waits_for_a_person(world):
+    """What the tables would say then is for a person to look at first."""
+    world.send(BODY)
+    world.project()
+    mark(world.audit, "model_version", 0)
+    mark(world.audit, "configuration", "999")
+    with pytest.raises(ReadModelError, match="simtrail rebuild"):
+        world.project()
+
+
+def test_a_projector_that_makes_its_tables_anew_can_be_stopped(world, tables_of):
+    """The read model is then as it was, and the next start begins again."""
+    world.send(BODY)
+    world.project()
+    mark(world.audit, "model_version", 0)
+    before = tables_of(world.audit)
+    stop = threading.Event()
+    follow(world.log, world.audit, lambda: world.configuration, stop=stop, on_notice=lambda _: stop.set())
+    assert tables_of(world.audit) == before
+    assert list(world.folder.glob("audit.db.next*")) == []
+    world.project()
+    assert tables_of(world.audit)["tracking"][0][3] == MODEL_VERSION
+
+
+def test_what_a_killed_projector_left_is_thrown_away(world):
+    """A half made read model beside the live one goes with the next start."""
+    world.send(BODY)
+    left = world.folder / "audit.db.next"
+    left.write_bytes(b"half made")
+    world.project()
+    assert not left.exists()
 
 
 def test_a_file_that_is_no_database_is_refused(world):
