@@ -109,7 +109,10 @@ class Postgres:
 
     def promote(self) -> None:
         """Make the standby a primary; returns when it is one."""
+        # Until it has a standby of its own, it answers alone, as a cluster manager would have it.
+        (self.data / "postgresql.auto.conf").write_text("")
         self.run("pg_ctl", "-D", self.data, "-w", "promote")
+        self.execute("SELECT pg_reload_conf()")
 
     def run(self, program: str, *arguments: str | Path) -> str:
         """Run one of PostgreSQL's programs; its output. Raises with what it said where it fails."""
@@ -162,10 +165,15 @@ def pair() -> tuple[Postgres, Postgres]:
     """A primary and its synchronous standby, both running."""
     primary = Postgres().make().start()
     standby = Postgres(bin_path=primary.bin).follow(primary, "standby").start()
+    synchronous(primary)
+    return primary, standby
+
+
+def synchronous(primary: Postgres) -> None:
+    """Let no commit be answered before the standby has it; returns when the standby is in step."""
     primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
     primary.execute("SELECT pg_reload_conf()")
     primary.wait_until("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
-    return primary, standby
 
 
 def _runs(process: int) -> bool:
