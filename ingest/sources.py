@@ -12,7 +12,6 @@ URL at the platform; then end the old one with `remove(…, secret_id=…)`. Aft
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import os
 import re
@@ -25,6 +24,7 @@ import structlog
 from msgspec.structs import replace
 
 from ingest.limits import SECRET_BYTES, SECRETS
+from schema import registry
 from schema.errors import ConfigurationError, SourceError
 from schema.event import instant
 
@@ -217,14 +217,7 @@ def _found(sources: dict[str, Source], name: str) -> Source:
 
 
 def _read(path: Path) -> tuple[Source, ...]:
-    try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
-    except OSError as error:
-        msg = f"the sources file {path} can't be read: {error.strerror}"
-        raise ConfigurationError(msg) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        msg = f"the sources file {path} is damaged ({error}): restore it, or move it away and add the sources anew"
-        raise ConfigurationError(msg) from error
+    file = registry.read(path, _File, "sources")
     if file.v != FILE_VERSION:
         msg = f"the sources file {path} has version {file.v}, this simtrail reads {FILE_VERSION}: upgrade"
         raise ConfigurationError(msg)
@@ -233,37 +226,8 @@ def _read(path: Path) -> tuple[Source, ...]:
 
 @contextmanager
 def _editing(path: Path) -> Iterator[dict[str, Source]]:
-    """The sources by name, to change; written back in one step if nothing is raised.
-
-    Commands take turns by a lock on the folder, so none overwrites another's change.
-    """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        msg = f"the folder {path.parent} of the sources file can't be used: {error.strerror}"
-        raise ConfigurationError(msg) from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    """The sources by name, to change; written back in one step if nothing is raised."""
+    with registry.editing(path, "sources"):
         sources = {source.name: source for source in listed(path)}
         yield sources
-        _replace(path, folder, _File(FILE_VERSION, tuple(sources.values())))
-    finally:
-        os.close(folder)
-
-
-def _replace(path: Path, folder: int, file: _File) -> None:
-    """Old or new, whole, whenever the machine stops: write beside it, fsync, rename, fsync the folder."""
-    content = msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "wb") as out:  # noqa: PTH123 - a descriptor
-            out.write(content)
-            out.flush()
-            os.fsync(descriptor)
-        beside.replace(path)
-        os.fsync(folder)
-    except OSError as error:
-        msg = f"the sources file {path} can't be written: {error.strerror}"
-        raise ConfigurationError(msg) from error
+        registry.replace(path, _File(FILE_VERSION, tuple(sources.values())), "sources")
