@@ -100,7 +100,7 @@ def back_up(folder: DataFolder, target: Path, tell: Callable[[float], None]) -> 
             with _reading(folder.log) as log:
                 _copy(log, made / folder.log.name, lambda share: tell(share / 2))
                 events, head, sha256 = _compare(log, made / folder.log.name, lambda share: tell((1 + share) / 2))
-            for small in (folder.sources, folder.configuration):
+            for small in (folder.sources, folder.users, folder.configuration):
                 if small.exists():
                     shutil.copyfile(small, made / small.name)
             files = tuple(sorted(path.name for path in made.iterdir()))
@@ -220,8 +220,8 @@ def _sync_one(path: Path) -> None:
 def backup(*, target: Path, data: Path, place: Place | None) -> None:
     """Copy what can't be made again, while simtrail runs.
 
-    DEST is a folder that is not there yet. It gets log.db, sources.json, simtrail.toml
-    and seals.db, as far as there are, and SHA256SUMS. Every event of the copy is compared with the
+    DEST is a folder that is not there yet. It gets log.db, sources.json, users.json,
+    simtrail.toml and seals.db, as far as there are, and SHA256SUMS. Every event of the copy is compared with the
     log's; DEST is there once all of it is on disk, or not at all. audit.db is
     not copied: `simtrail project` makes it from the log.
 

@@ -32,6 +32,7 @@ from audit.simulate import simulate
 from audit.sources import sources, webhook_url
 from audit.status import status as status_of
 from audit.supervisor import STOP_SIGNALS, end_with_supervisor, supervise
+from audit.users_command import users
 from ingest import sources as registry
 from schema import configuration
 from schema.errors import SimtrailError, SourceError
@@ -101,6 +102,7 @@ def main() -> None:
 @options.log
 @options.receiver
 @options.publisher("publish-")
+@options.public
 @options.base_url
 def serve(  # noqa: PLR0913 - one for each option
     *,
@@ -110,6 +112,7 @@ def serve(  # noqa: PLR0913 - one for each option
     port: int,
     publish_host: str,
     publish_port: int,
+    public: bool,
     base_url: str | None,
 ) -> None:
     """Run the receiver, the projector and Datasette.
@@ -121,6 +124,7 @@ def serve(  # noqa: PLR0913 - one for each option
     """
     folder = folders.create(data, place)
     configuration.load(folder.configuration)
+    publishing.require_users(folder, publish_host, public=public)
     for role in folders.ROLES if folder.has_log_file else folders.ROLES[1:]:
         folders.require_free(folder, role)
     receiver, publisher = services.free(
@@ -143,7 +147,7 @@ def serve(  # noqa: PLR0913 - one for each option
         click.echo(f"Receiving at {receiver.url}; data in {data}; Ctrl-C stops.", err=True)
 
     try:
-        supervise(services.of_installation(folder, receiver, publisher), announce)
+        supervise(services.of_installation(folder, receiver, publisher, public=public), announce)
     finally:
         if secret is not None and not announced:
             # Nobody has seen its secret: the next start is a first one again.
@@ -201,21 +205,28 @@ def project(*, data: Path, place: Place | None, once: bool, supervised: bool) ->
 
 @main.command()
 @options.data
+@options.log
 @options.publisher("")
+@options.public
 @options.supervised
-def publish(*, data: Path, publish_host: str, publish_port: int, supervised: bool) -> None:
+def publish(  # noqa: PLR0913 - one for each option
+    *, data: Path, place: Place | None, publish_host: str, publish_port: int, public: bool, supervised: bool
+) -> None:
     """Run Datasette alone: show the read model."""
     if supervised:
         end_with_supervisor()
-    folder = folders.existing(data)
+    folder = folders.existing(data, place)
+    publishing.require_users(folder, publish_host, public=public)
     (address,) = services.free({"--port": Address(publish_host, publish_port)})
     argv = publishing.publish_command(folder.read_model, publishing.metadata_path(), address.host, address.port)
+    os.environ.update(publishing.environment(folder, public=public, entropy=os.urandom))
     if not supervised:
         click.echo(f"Publishing at {address.url}/; Ctrl-C stops.", err=True)
     _run_module(argv)
 
 
 main.add_command(sources)
+main.add_command(users)
 main.add_command(correct)
 main.add_command(rebuild)
 main.add_command(asof)

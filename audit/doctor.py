@@ -121,9 +121,10 @@ def modes(folder: DataFolder) -> Finding:
         return Finding("modes", "failed", told, f"chown --recursive --reference={folder.path} {folder.path}")
     if mode & 0o022:
         return Finding("modes", "failed", "others can write in the data folder", f"chmod 700 {folder.path}")
-    with suppress(FileNotFoundError):
-        if folder.sources.stat().st_mode & 0o077:
-            return Finding("modes", "failed", "others can read sources.json", f"chmod 600 {folder.sources}")
+    for secret in (folder.sources, folder.users, folder.cookie_secret):
+        with suppress(FileNotFoundError):
+            if secret.stat().st_mode & 0o077:
+                return Finding("modes", "failed", f"others can read {secret.name}", f"chmod 600 {secret}")
     if mode & 0o055:
         told = "others can look into the data folder, which holds personal data"
         return Finding("modes", "warning", told, f"chmod 700 {folder.path}")

@@ -62,6 +62,16 @@ class DataFolder:
         return self.path / "sources.json"
 
     @property
+    def users(self) -> Path:
+        """Who may look, with hashes of their passwords and tokens; nobody is named where it is not there."""
+        return self.path / "users.json"
+
+    @property
+    def cookie_secret(self) -> Path:
+        """What Datasette signs its cookies with."""
+        return self.path / "cookie.secret"
+
+    @property
     def configuration(self) -> Path:
         """The configuration; optional."""
         return self.path / "simtrail.toml"

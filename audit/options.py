@@ -108,6 +108,17 @@ def publisher(prefix: str) -> Callable[[_Command], _Command]:
     return add
 
 
+def public(command: _Command) -> _Command:
+    """``--public``: whether anyone may look."""
+    add = option(
+        "--public",
+        is_flag=True,
+        envvar="SIMTRAIL_PUBLIC",
+        help="Let anyone who reaches Datasette see what an auditor sees, without logging in.",
+    )
+    return add(command)
+
+
 def base_url(command: _Command) -> _Command:
     """``--base-url``: the front of a webhook URL as the platform has to write it."""
     add = option(

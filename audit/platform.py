@@ -87,6 +87,11 @@ def deliveries(seed: int, number: int, cards: int, start: datetime) -> Iterator[
     The same arguments give the same bodies. The park's cards, its users and bills
     follow from the seed.
     """
+    return (body for _, body in timed(seed, number, cards, start))
+
+
+def timed(seed: int, number: int, cards: int, start: datetime) -> Iterator[tuple[datetime, bytes]]:
+    """The same bodies, each with the time in UTC at which it would be sent."""
     platform = _Platform(seed, cards, start, SPAN * DELIVERIES_PER_HAPPENING / max(number, 1))
     return islice(platform.run(), number)
 
@@ -105,15 +110,15 @@ class _Platform:
         self._turns = count()
         self._agenda: list[tuple[datetime, int, Callable[[], bytes | None]]] = []
 
-    def run(self) -> Iterator[bytes]:
-        """Bodies without end."""
+    def run(self) -> Iterator[tuple[datetime, bytes]]:
+        """Bodies without end, and when each is sent."""
         self._in(timedelta(hours=9), self._bill)
         self._in(timedelta(), self._happen)
         while True:
             self._now, _, step = heappop(self._agenda)
             body = step()
             if body is not None:
-                yield body
+                yield self._now, body
 
     def _in(self, delay: timedelta, step: Callable[[], bytes | None]) -> None:
         heappush(self._agenda, (self._now + delay, next(self._turns), step))

@@ -13,15 +13,26 @@ What is relied on, read in the source of Datasette 0.65.5 and pinned by tests:
   database, and makes it where the projector doesn't run: the folder must be
   writable by whoever publishes.
 - The path is put into SQLite's URI as it is: see `_check_path`.
+- The secret that cookies are signed with is taken from the environment, where no
+  list of processes shows it, as this process sets it for itself.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from audit import users
 from projections.read_model import tracked
+from schema import log_place
 from schema.errors import ConfigurationError, ReadModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from audit.folder import DataFolder
 
 SQL_TIME_LIMIT_MS = 3_000
 """A statement at most: the slowest query of ours that is meant to be asked, a busy
@@ -84,6 +95,38 @@ def publish_command(audit_db: Path, metadata: Path, host: str, port: int) -> lis
         str(port),
         *settings,
     ]
+
+
+def environment(folder: DataFolder, *, public: bool, entropy: Callable[[int], bytes]) -> dict[str, str]:
+    """What Datasette and our plugin in it take from the environment: names that metadata.yml refers to.
+
+    Raises `ConfigurationError` where the secret for cookies can't be kept.
+    """
+    return {
+        "SIMTRAIL_DATA": str(folder.path.absolute()),
+        "SIMTRAIL_LOG": log_place.url(folder.log),
+        "SIMTRAIL_PUBLIC": "1" if public else "",
+        "DATASETTE_SECRET": users.cookie_secret(folder.cookie_secret, entropy=entropy),
+    }
+
+
+def require_users(folder: DataFolder, host: str, *, public: bool) -> None:
+    """Raise `ConfigurationError` where Datasette would be open to other machines without anyone having said so."""
+    if public or is_loopback(host) or users.listed(folder.users):
+        return
+    msg = (
+        f"at {host!r} Datasette would be open to whoever reaches it: `simtrail users add NAME` makes a user "
+        "to log in, --public lets anyone see what an auditor sees"
+    )
+    raise ConfigurationError(msg)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen at is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def metadata_path() -> Path:

@@ -56,7 +56,7 @@ def free(addresses: Mapping[str, Address]) -> list[Address]:
         ]
 
 
-def of_installation(folder: DataFolder, receiver: Address, publisher: Address) -> list[Service]:
+def of_installation(folder: DataFolder, receiver: Address, publisher: Address, *, public: bool) -> list[Service]:
     """The services of a data folder, in the order in which they start and stop.
 
     The receiver makes the log, from which the projector makes the read model, which
@@ -80,8 +80,9 @@ def of_installation(folder: DataFolder, receiver: Address, publisher: Address) -
         ),
         Service(
             "Datasette",
-            _command("publish", data, f"--host={publisher.host}", f"--port={publisher.port}"),
+            _command("publish", data, f"--host={publisher.host}", f"--port={publisher.port}", *["--public"] * public),
             ready=lambda: _answers(publisher, "/-/versions.json"),
+            environment=log,
         ),
     ]
 

@@ -3,6 +3,7 @@
     SimtrailError                   catch this one at an edge
     ├── ConfigurationError          a setting, file or option can't be used as it is
     ├── SourceError                 a source can't be added, changed or found
+    ├── UserError                   a user can't be added, changed or found (`audit.users`)
     ├── LogError                    the log can't be opened, read or trusted
     │   ├── LogNotThere             there is no log yet
     │   ├── LogAway                 the server that keeps the log can't be reached now; it may come back

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Mapping
 
-COMMANDS = ["serve", "receive", "project", "publish", "sources", "correct", "rebuild", "asof", "export"]
+COMMANDS = ["serve", "receive", "project", "publish", "sources", "users", "correct", "rebuild", "asof", "export"]
 COMMANDS += ["status", "append", "doctor", "log", "backup", "simulate"]
 
 
@@ -87,6 +87,7 @@ SHARED: dict[str | tuple[str, str], str] = {
     "url": "SIMTRAIL_URL",
     "publish-host": "SIMTRAIL_PUBLISH_HOST",
     "publish-port": "SIMTRAIL_PUBLISH_PORT",
+    "public": "SIMTRAIL_PUBLIC",
     ("publish", "host"): "SIMTRAIL_PUBLISH_HOST",
     ("publish", "port"): "SIMTRAIL_PUBLISH_PORT",
 }
@@ -608,7 +609,7 @@ def test_project_stops_after_the_batch_under_way(
 
 def test_every_command_that_opens_the_log_takes_its_place() -> None:
     """A command with --data has --log too, unless it opens no log."""
-    without = {("publish",), ("simulate",), *(path for path in EVERY if path[0] == "sources")}
+    without = {("simulate",), *(path for path in EVERY if path[0] in {"sources", "users"})}
     taking = {path for path, each in EVERY.items() if "--log" in {name for p in each.params for name in p.opts}}
     folders = {path for path, each in EVERY.items() if "--data" in {name for p in each.params for name in p.opts}}
     assert taking - {("log", "init")} == folders - without

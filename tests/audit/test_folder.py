@@ -48,6 +48,7 @@ def test_the_files_of_a_folder_have_the_documented_names(tmp_path: Path) -> None
 
     names = [path.name for path in (folder.log_file, folder.read_model, folder.sources, folder.configuration)]
     assert names == ["log.db", "audit.db", "sources.json", "simtrail.toml"]
+    assert [path.name for path in (folder.users, folder.cookie_secret)] == ["users.json", "cookie.secret"]
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "n" * 300])

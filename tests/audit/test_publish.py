@@ -208,7 +208,7 @@ def test_nothing_can_be_written_through_it(audit_db: Path, site: httpx.Client) -
         for path in ("/audit", "/audit/users", "/audit/users/main~3Aa", "/audit/timeline_of_sim", "/-/messages"):
             site.post(path, data={"sql": "delete from users", "message": "x"})
         assert site.get("/audit.db").status_code == 403
-        assert [database["name"] for database in site.get("/-/databases.json").json()] == ["audit"]
+        assert list(site.get("/.json").json()) == ["audit"]
 
         assert projector.execute("PRAGMA data_version").fetchone() == before
         assert users(site) == ["a"]

@@ -73,7 +73,7 @@ def test_a_data_folder_and_addresses_reach_each_process(tmp_path: Path) -> None:
     """The three are started in order, each as its own command, on this folder, where it was asked for."""
     receiver, publisher = Address("127.0.0.1", 1), Address("::1", 2)
 
-    started = services.of_installation(DataFolder(tmp_path), receiver, publisher)
+    started = services.of_installation(DataFolder(tmp_path), receiver, publisher, public=False)
 
     assert [service.name for service in started] == ["receiver", "projector", "Datasette"]
     assert [service.arguments[:4] for service in started] == [
@@ -82,6 +82,7 @@ def test_a_data_folder_and_addresses_reach_each_process(tmp_path: Path) -> None:
     assert all(f"--data={tmp_path}" in service.arguments for service in started)
     assert {"--host=127.0.0.1", "--port=1"} <= set(started[0].arguments)
     assert {"--host=::1", "--port=2"} <= set(started[2].arguments)
+    assert not any("--public" in service.arguments for service in started)
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, True), (404, True), (500, False)])
@@ -100,7 +101,7 @@ def test_a_service_is_ready_when_it_answers(tmp_path: Path, status: int, ready: 
         address = Address("127.0.0.1", server.server_port)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        receiver, projector, datasette = services.of_installation(DataFolder(tmp_path), address, address)
+        receiver, projector, datasette = services.of_installation(DataFolder(tmp_path), address, address, public=True)
         answers = receiver.ready(), projector.ready(), datasette.ready()
         server.shutdown()
         thread.join()
@@ -113,7 +114,7 @@ def test_what_is_no_read_model_yet_is_not_ready(tmp_path: Path) -> None:
     """A read model that is only being made isn't there yet; nor is there anything to settle without a log."""
     (tmp_path / "audit.db").touch()
 
-    _, projector, _ = services.of_installation(DataFolder(tmp_path), Address("::1", 1), Address("::1", 2))
+    _, projector, _ = services.of_installation(DataFolder(tmp_path), Address("::1", 1), Address("::1", 2), public=False)
 
     assert not projector.ready()
     assert projector.settled()

@@ -1,0 +1,144 @@
+"""The front page: the state at a look."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from audit.site import page
+from audit.site.installation import installation
+from schema.errors import SimtrailError
+from schema.log import open_to_read
+from schema.views import STALLED_AFTER_HOURS
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from audit.site.installation import Datasette, Installation, Request
+
+DAYS = 30
+"""Days of deliveries shown: a month, counted by the index of their times."""
+
+SHOWN = 8
+"""Rows of a list at most: what is more is a link away."""
+
+DONE_DAYS = 7
+
+
+async def front(datasette: Datasette, request: Request) -> object:
+    """The page."""
+    now = datetime.now(UTC)
+    told, reached = await page.read(datasette, lambda connection: read(connection, now))
+    installed = installation(datasette)
+    context = {**told, "reached": reached, "log": _log(installed, reached.position)}
+    return await page.rendered(datasette, request, "simtrail-front.html", context)
+
+
+def read(connection: sqlite3.Connection, now: datetime) -> dict[str, object]:
+    """What the page shows. Nothing here reads a growing table whole."""
+    since = (now - timedelta(days=DAYS - 1)).date()
+    return {
+        "statuses": _statuses(connection),
+        "accounts": connection.execute("SELECT * FROM accounts ORDER BY source LIMIT ?", (SHOWN,)).fetchall(),
+        "bills": _bills(connection, now.date()),
+        "jobs": _jobs(connection, now),
+        "days": _days(connection, since, now.date()),
+        "quarantine": _quarantine(connection),
+        "latest": connection.execute(
+            "SELECT position, received_at, source, summary, outcome, repeat_of FROM deliveries ORDER BY position DESC LIMIT ?",
+            (SHOWN,),
+        ).fetchall(),
+    }
+
+
+def _statuses(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    """SIM cards by effective status, most first."""
+    counted: dict[str, int] = {}
+    restricted = {source for (source,) in connection.execute("SELECT source FROM accounts WHERE state = 'restricted'")}
+    rows = connection.execute("SELECT source, status, count(*) FROM sims GROUP BY source, status")
+    for source, status, count in rows:
+        effective = "blocked" if source in restricted and status != "terminated" else status
+        counted[effective] = counted.get(effective, 0) + count
+    return sorted(counted.items(), key=lambda item: -item[1])
+
+
+def _bills(connection: sqlite3.Connection, today: date) -> list[dict[str, object]]:
+    """Open bills: those whose next notice is expected soonest first, with the days till then."""
+    rows = connection.execute(
+        """
+        SELECT bill, number, amount_kopecks, stage, issued_on, next_notice, next_notice_expected_on, presumed_settled_on
+        FROM bills WHERE paid_at IS NULL AND (presumed_settled_on IS NULL OR presumed_settled_on > :today)
+        ORDER BY next_notice_expected_on IS NULL, next_notice_expected_on, issued_on LIMIT :shown
+        """,
+        {"today": today.isoformat(), "shown": SHOWN},
+    ).fetchall()
+    return [{**dict(row), "days": _days_to(row["next_notice_expected_on"], today)} for row in rows]
+
+
+def _days_to(day: str | None, today: date) -> int | None:
+    return (date.fromisoformat(day) - today).days if day else None
+
+
+def _jobs(connection: sqlite3.Connection, now: datetime) -> dict[str, object]:
+    silent_since = _text(now - timedelta(hours=STALLED_AFTER_HOURS))
+    done_since = _text(now - timedelta(days=DONE_DAYS))
+    count = "SELECT count(*) FROM jobs WHERE state = ? AND last_callback_at >= ?"
+    (running,) = connection.execute(count, ("running", silent_since)).fetchone()
+    (done,) = connection.execute(count, ("done", done_since)).fetchone()
+    (stalled,) = connection.execute(
+        "SELECT count(*) FROM jobs WHERE state = 'running' AND last_callback_at < ?", (silent_since,)
+    ).fetchone()
+    shown = connection.execute(
+        """
+        SELECT job, qid, operation, queue, processed, count, percentage, last_callback_at, last_callback_at < ? AS stalled
+        FROM jobs WHERE state = 'running' ORDER BY last_callback_at DESC LIMIT ?
+        """,
+        (silent_since, SHOWN),
+    ).fetchall()
+    return {"running": running, "stalled": stalled, "done": done, "done_days": DONE_DAYS, "shown": shown}
+
+
+def _days(connection: sqlite3.Connection, since: date, until: date) -> list[dict[str, object]]:
+    """Deliveries of each day, and those among them that were not understood, by the indexes of their times and outcomes."""
+    counted = dict(
+        connection.execute(
+            "SELECT substr(received_at, 1, 10) AS day, count(*) FROM deliveries WHERE received_at >= ? GROUP BY day",
+            (since.isoformat(),),
+        ).fetchall()
+    )
+    not_read = dict(
+        connection.execute(
+            """
+            SELECT substr(received_at, 1, 10) AS day, count(*) FROM deliveries
+            WHERE outcome IN ('unrecognised', 'unreadable') AND +received_at >= ? GROUP BY day
+            """,
+            (since.isoformat(),),
+        ).fetchall()
+    )
+    days = [(since + timedelta(days=n)).isoformat() for n in range((until - since).days + 1)]
+    return [{"day": day, "count": counted.get(day, 0), "not_read": not_read.get(day, 0)} for day in days]
+
+
+def _quarantine(connection: sqlite3.Connection) -> dict[str, object]:
+    where = "WHERE outcome IN ('unrecognised', 'unreadable')"
+    (count,) = connection.execute(f"SELECT count(*) FROM deliveries {where}").fetchone()
+    shown = connection.execute(
+        f"SELECT position, received_at, summary FROM deliveries {where} ORDER BY position DESC LIMIT ?", (SHOWN,)
+    ).fetchall()
+    return {"count": count, "shown": shown}
+
+
+def _log(installed: Installation | None, projected: int) -> dict[str, object] | None:
+    """The log's head, and how far the tables are behind; None where there is no log to look at."""
+    if installed is None or installed.folder is None:
+        return None
+    try:
+        with open_to_read(installed.folder.log) as log:
+            head = log.head()
+    except SimtrailError as error:
+        return {"error": str(error)}
+    return {"head": head, "lag": max(0, head - projected)}
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,131 @@
+"""Roles: what SQLite itself lets a connection read."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from audit import roles
+from audit.roles import Role
+from projections.read_model import open_to_write
+from schema.configuration import Configuration
+from schema.tables import BY_NAME
+from schema.views import VIEWS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REFUSED = r"prohibited|not authorized"
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A read model with one delivery and one user in it."""
+    path = tmp_path / "audit.db"
+    open_to_write(path, Configuration()).close()
+    with closing(sqlite3.connect(path)) as made:
+        made.execute(
+            "INSERT INTO deliveries VALUES (1, '2026-05-01T00:00:00.000000Z', 'main', 'unreadable', NULL, NULL, 'what', 'unreadable',"
+            " '[]', NULL, NULL, NULL, 0, 0, 3, 'aa', '203.0.113.7', '{}', 'Ivanov')"
+        )
+        made.execute("INSERT INTO users VALUES ('main:7', 'main', '7', 'Ivan', 'Ivanov', NULL, '', '', 1)")
+        made.execute("CREATE TABLE of_a_later_version (a)")
+        made.execute("CREATE VIEW named AS SELECT last_name FROM users")
+        made.commit()
+        yield made
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM users",
+        "SELECT count(*) FROM users",
+        "SELECT 1 FROM jobs WHERE EXISTS (SELECT 1 FROM users)",
+        "WITH a AS (SELECT last_name FROM users) SELECT * FROM a",
+        "SELECT * FROM named",
+        "SELECT * FROM of_a_later_version",
+        "SELECT max(last_name) OVER () FROM users",
+        "ATTACH 'other.db' AS other",
+    ],
+)
+def test_an_auditor_may_not_run_sql_over_what_is_personal_or_unknown(connection: sqlite3.Connection, sql: str) -> None:
+    """However a statement comes to a table that an auditor may not see, SQLite refuses it; to those who may, it answers."""
+    roles.authorize(connection, Role.AUDITOR)
+    with pytest.raises(sqlite3.DatabaseError, match=REFUSED) as refusal:
+        connection.execute(sql)
+    assert roles.is_refusal(refusal.value)
+
+    roles.authorize(connection, Role.PRIVACY)
+    if "ATTACH" not in sql:
+        connection.execute(sql).fetchall()
+
+
+@pytest.mark.parametrize(
+    ("sql", "answer"),
+    [
+        ("SELECT position, remote, headers, body FROM deliveries", (1, None, None, None)),
+        ("SELECT position, remote, body FROM quarantine", (1, None, None)),
+        ("SELECT count(*) FROM deliveries WHERE body LIKE '%Ivanov%'", (0,)),
+        ("SELECT length(body) FROM (SELECT * FROM deliveries)", (None,)),
+        ("WITH a AS (SELECT 1) SELECT count(*) FROM a", (1,)),
+        ("SELECT value FROM json_each('[5]')", (5,)),
+        ("SELECT count(*) FROM sim_status", (0,)),
+        ("SELECT count(*) > 0 FROM sqlite_master", (1,)),
+    ],
+)
+def test_an_auditor_reads_the_rest_without_what_is_withheld(
+    connection: sqlite3.Connection, sql: str, answer: tuple[object, ...]
+) -> None:
+    """Columns that may hold personal data read as NULL, in views and conditions too; all else answers."""
+    roles.authorize(connection, Role.AUDITOR)
+
+    assert connection.execute(sql).fetchone() == answer
+
+
+def test_a_connection_serves_one_role_after_another(connection: sqlite3.Connection) -> None:
+    """A statement that was prepared for one role is refused to the next, though Python keeps it prepared."""
+    sql = "SELECT last_name FROM users"
+    roles.authorize(connection, Role.ADMIN)
+    assert connection.execute(sql).fetchone() == ("Ivanov",)
+    for role in (Role.AUDITOR, None):
+        roles.authorize(connection, role)
+        with pytest.raises(sqlite3.DatabaseError, match=REFUSED):
+            connection.execute(sql)
+    roles.authorize(connection, Role.PRIVACY)
+    assert connection.execute(sql).fetchone() == ("Ivanov",)
+
+
+def test_nobody_reads_anything(connection: sqlite3.Connection) -> None:
+    """Without a role a connection reads the schema, which Datasette needs to start, and no table."""
+    roles.authorize(connection, None)
+
+    assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,)
+    for name in (*BY_NAME, *VIEWS):
+        with pytest.raises(sqlite3.DatabaseError, match=REFUSED):
+            connection.execute(f"SELECT count(*) FROM {name}")
+
+
+def test_what_is_withheld_is_there() -> None:
+    """Each table and column that is named as personal is one of the schema's, so none is misspelt into being shown."""
+    assert set(BY_NAME) >= roles.PERSONAL_TABLES
+    for table, columns in roles.WITHHELD.items():
+        assert columns <= set(BY_NAME[table].columns)
+    assert set(roles.VIEWED_FROM) <= set(VIEWS)
+
+
+@pytest.mark.parametrize("name", [*BY_NAME, *VIEWS])
+def test_a_page_is_shown_to_those_whose_statements_are_answered(connection: sqlite3.Connection, name: str) -> None:
+    """What Datasette is told of a table, and what SQLite answers for it, are the same for every role."""
+    for role in Role:
+        roles.authorize(connection, role)
+        try:
+            connection.execute(f"SELECT * FROM {name}")
+            connection.execute(f"SELECT count(*) FROM {name}")
+            answered = True
+        except sqlite3.DatabaseError:
+            answered = False
+        assert roles.may_see(role, name) is answered
