@@ -12,6 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import click
@@ -208,9 +209,24 @@ def project(*, data: Path, place: Place | None, once: bool, supervised: bool) ->
 @options.log
 @options.publisher("")
 @options.public
+@options.option(
+    "--with",
+    "beside",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Show a read model that `simtrail asof` made too, under its file's name; may be given again.",
+)
 @options.supervised
 def publish(  # noqa: PLR0913 - one for each option
-    *, data: Path, place: Place | None, publish_host: str, publish_port: int, public: bool, supervised: bool
+    *,
+    data: Path,
+    place: Place | None,
+    publish_host: str,
+    publish_port: int,
+    public: bool,
+    beside: tuple[Path, ...],
+    supervised: bool,
 ) -> None:
     """Run Datasette alone: show the read model."""
     if supervised:
@@ -218,11 +234,16 @@ def publish(  # noqa: PLR0913 - one for each option
     folder = folders.existing(data, place)
     publishing.require_users(folder, publish_host, public=public)
     (address,) = services.free({"--port": Address(publish_host, publish_port)})
-    argv = publishing.publish_command(folder.read_model, publishing.metadata_path(), address.host, address.port)
-    os.environ.update(publishing.environment(folder, public=public, entropy=os.urandom))
-    if not supervised:
-        click.echo(f"Publishing at {address.url}/; Ctrl-C stops.", err=True)
-    _run_module(argv)
+    with TemporaryFile() as described:
+        # A file without a name, which nothing has to clean up: Datasette is run by this very process.
+        metadata = Path(f"/dev/fd/{described.fileno()}") if beside else publishing.metadata_path()
+        argv = publishing.publish_command(folder.read_model, metadata, address.host, address.port, beside)
+        described.write(publishing.described(publishing.metadata_path(), beside) if beside else b"")
+        described.flush()
+        os.environ.update(publishing.environment(folder, public=public, entropy=os.urandom))
+        if not supervised:
+            click.echo(f"Publishing at {address.url}/; Ctrl-C stops.", err=True)
+        _run_module(argv)
 
 
 main.add_command(sources)

@@ -20,19 +20,25 @@ What is relied on, read in the source of Datasette 0.65.5 and pinned by tests:
 from __future__ import annotations
 
 import ipaddress
+import json
 import sys
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audit import users
-from projections.read_model import tracked
+from projections.read_model import open_to_read, tracked
 from schema import log_place
 from schema.errors import ConfigurationError, ReadModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from audit.folder import DataFolder
+
+NAME = "audit"
+"""The live read model's name in the description: that of its file."""
 
 SQL_TIME_LIMIT_MS = 3_000
 """A statement at most: the slowest query of ours that is meant to be asked, a busy
@@ -69,16 +75,24 @@ SETTINGS = {
 }
 
 
-def publish_command(audit_db: Path, metadata: Path, host: str, port: int) -> list[str]:
-    """The argv of Datasette, serving the read model at this host and port, and nothing else.
+def publish_command(audit_db: Path, metadata: Path, host: str, port: int, beside: Sequence[Path] = ()) -> list[str]:
+    """The argv of Datasette, serving the read model, and those beside it, at this host and port, and nothing else.
 
     Raises `ReadModelError` where there is no read model, `ConfigurationError`
-    where Datasette can't be given its path.
+    where Datasette can't be given its path, or two would have one name.
     """
-    _check_path(audit_db)
-    if tracked(audit_db) is None:
-        msg = f"there is no read model at {audit_db}: `simtrail project` or `simtrail serve` makes one"
-        raise ReadModelError(msg)
+    for path in (audit_db, *beside):
+        _check_path(path)
+        if tracked(path) is None:
+            remedy = (
+                "`simtrail project` or `simtrail serve` makes one" if path is audit_db else "`simtrail asof` makes one"
+            )
+            msg = f"there is no read model at {path}: {remedy}"
+            raise ReadModelError(msg)
+    for name, count in Counter(path.stem for path in (audit_db, *beside)).items():
+        if count > 1:
+            msg = f"two read models can't both be published as {name}, their files' name: rename one"
+            raise ConfigurationError(msg)
     settings = [word for name, value in SETTINGS.items() for word in ("--setting", name, value)]
     return [
         sys.executable,
@@ -86,7 +100,7 @@ def publish_command(audit_db: Path, metadata: Path, host: str, port: int) -> lis
         "-m",
         "datasette",
         "serve",
-        str(audit_db.absolute()),
+        *(str(path.absolute()) for path in (audit_db, *beside)),
         "--metadata",
         str(metadata.absolute()),
         "--host",
@@ -127,6 +141,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def described(metadata: Path, beside: Sequence[Path]) -> bytes:
+    """Datasette's description with each read model beside the live one described as that is, and by what it stands for."""
+    from datasette.utils import parse_metadata  # type: ignore[import-untyped] # noqa: PLC0415 - slow to load
+
+    told = parse_metadata(metadata.read_text(encoding="utf-8"))
+    live = told["databases"][NAME]
+    for path in beside:
+        with closing(open_to_read(path)) as connection:
+            position, received_at = connection.execute("SELECT position, received_at FROM tracking").fetchone()
+        title = f"{live['title']} as of position {position}, received {received_at or 'never'}"
+        told["databases"][path.stem] = {**live, "title": title}
+    return json.dumps(told).encode()
 
 
 def metadata_path() -> Path:

@@ -8,14 +8,21 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
+from audit import platform
 from audit.command import main
+from audit.publish import metadata_path
 from projections import read_model
+from schema.event import Delivery, WebhookReceived, instant, uuid7
+from schema.log import open_to_append
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,6 +154,93 @@ def test_as_of_a_moment_or_a_position(data: Path, tmp_path: Path) -> None:
     assert run("asof", "2020-01-01", tmp_path / "two.db", data=data).exit_code == 1
     assert run("asof", "2020-01-01", data=data).exit_code == 2
     assert run("asof", "noon", tmp_path / "three.db", data=data).exit_code == 1
+
+
+def test_the_past_is_published_beside_the_present(
+    data: Path, tmp_path: Path, start: Start, eventually: Eventually
+) -> None:
+    """`publish --with` shows what asof made under its file's name, described and asked as the live one is."""
+    assert run("asof", "--position", 1, tmp_path / "then.db", data=data).exit_code == 0
+    publishing = start("publish", f"--data={data}", "--port=0", f"--with={tmp_path / 'then.db'}")
+    url = eventually(lambda: publishing.said(r"^Publishing at (\S+)/;"))
+    answered = eventually(lambda: _answer(f"{url}/then.json"))
+    assert [row["status"] for row in _rows(f"{url}/then/sim_status")] == ["unknown"]
+    assert _rows(f"{url}/then/bills_open") == []
+    assert [row["bill"] for row in _rows(f"{url}/audit/bills_open")] == ["main:501"]
+    assert {query["name"] for query in answered["queries"]} == {
+        query["name"] for query in httpx.get(f"{url}/audit.json").json()["queries"]
+    }
+    assert "as of position 1, received 20" in httpx.get(f"{url}/then").text
+    assert "One row for each" in httpx.get(f"{url}/then/sim_events").text
+    assert publishing.stop(signal.SIGINT) == 0
+
+
+def test_two_read_models_of_one_name_are_not_published(data: Path, tmp_path: Path) -> None:
+    """Datasette names a database by its file: one could be taken for the other."""
+    assert run("asof", "--position", 1, tmp_path / "audit.db", data=data).exit_code == 0
+    refused = run("publish", "--port=0", "--with", tmp_path / "audit.db", data=data)
+    assert (refused.exit_code, "can't both be published as audit" in refused.output) == (1, True)
+    (tmp_path / "empty.db").touch()
+    refused = run("publish", "--port=0", "--with", tmp_path / "empty.db", data=data)
+    assert (refused.exit_code, "`simtrail asof` makes one" in refused.output) == (1, True)
+
+
+def _answer(url: str) -> dict[str, list[dict[str, object]]] | None:
+    try:
+        answer: dict[str, list[dict[str, object]]] = httpx.get(url).json()
+    except httpx.TransportError:
+        return None
+    return answer
+
+
+def _rows(page: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = httpx.get(f"{page}.json?_shape=array").json()
+    return found
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A projected month of a simulated platform, one of its cards and bills corrected."""
+    folder = tmp_path_factory.mktemp("lived")
+    start = datetime(2025, 12, 1, tzinfo=UTC)
+    with open_to_append(folder / "log.db") as log:
+        for n, body in enumerate(platform.deliveries(7, 900, 60, start)):
+            at = start + n * timedelta(minutes=45)
+            delivery = Delivery(instant(at), "main", "127.0.0.1", {}, body)
+            log.append([WebhookReceived(uuid7(at, Random(n).randbytes), 1, delivery)])  # noqa: S311 - to be foreseen
+    project(folder)
+    (bill,), (sim,) = rows(folder / "audit.db", "SELECT bill FROM bills LIMIT 1") + rows(
+        folder / "audit.db", "SELECT sim FROM sims LIMIT 1"
+    )
+    assert run("correct", "bill", bill, "--not-paid", *SAID, data=folder).exit_code == 0
+    assert run("correct", "sim", sim, "--status", "terminated", *SAID, data=folder).exit_code == 0
+    project(folder)
+    return folder
+
+
+@pytest.mark.parametrize("position", [1, 60, 333, 640, 900, 901, 902])
+def test_asof_and_the_queries_as_of_say_the_same(lived: Path, tmp_path: Path, position: int) -> None:
+    """What `simtrail asof MOMENT` makes and what the canned queries say of that moment are one answer."""
+    ((moment,),) = rows(lived / "audit.db", f"SELECT received_at FROM deliveries WHERE position = {position}")
+    then = tmp_path / "then.db"
+    assert run("asof", moment, then, data=lived).exit_code == 0
+    assert read_model.tracked(then) == position
+    asked = yaml.safe_load(metadata_path().read_text())["databases"]["audit"]["queries"]
+
+    def answers(name: str) -> list[dict[str, object]]:
+        parameters = dict.fromkeys(asked[name]["params"], "") | {"moment": str(moment)}
+        with closing(sqlite3.connect(lived / "audit.db")) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(asked[name]["sql"], parameters)]
+
+    status = ("source", "status", "status_basis", "effective_status", "effective_basis", "account_state")
+    # By IMSI, which each has: a card first seen without its ICCID has another key since.
+    shown = {(row["imsi"], *(row[column] for column in status)) for row in answers("sims_as_of")}
+    assert shown == set(rows(then, f"SELECT imsi, {', '.join(status)} FROM sim_status"))
+
+    bill = ("bill", "stage", "stage_at", "amount_rubles", "next_notice_expected_on", "presumed_settled_on")
+    told = {tuple(row[column] for column in bill) for row in answers("open_bills_as_of")}
+    assert told == set(rows(then, f"SELECT {', '.join(bill)} FROM bills_open"))
 
 
 @pytest.mark.parametrize(
