@@ -213,6 +213,7 @@ def project(*, data: Path, place: Place | None, once: bool, supervised: bool) ->
     "--with",
     "beside",
     multiple=True,
+    envvar="SIMTRAIL_PUBLISH_WITH",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Show a read model that `simtrail asof` made too, under its file's name; may be given again.",
