@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from schema import search
 from schema.views import VIEWS
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
-MODEL_VERSION = 2
+MODEL_VERSION = 3
 """Raised whenever a table, a view or the meaning of a column changes: a read
 model of another version is rebuilt, never migrated."""
 
@@ -41,7 +42,7 @@ class Table:
     lookups: tuple[tuple[str, ...], ...] = ()
     """Indexes that folding itself looks rows up by: there from the start."""
     without_rowid: bool = True
-    """Rows clustered by key: pages of a text-keyed table need no second look-up."""
+    """Rows clustered by key: pages of a text-keyed table need no second look-up. A table that is searched has rowids."""
 
 
 _POSITION = {"position": ("deliveries", "position")}
@@ -99,6 +100,7 @@ TABLES = (
         ("user",),
         {**_SOURCE, **_POSITION},
         (("source",), ("last_name",), ("company_id",), ("position",)),
+        without_rowid=False,
     ),
     Table(
         "jobs",
@@ -244,6 +246,7 @@ TABLES = (
             ("position",),
         ),
         lookups=(("iccid",), ("imsi",), ("msisdn",), ("platform_id",)),
+        without_rowid=False,
     ),
     Table(
         "sim_events",
@@ -309,6 +312,7 @@ TABLES = (
             ("position",),
         ),
         lookups=(("bill_id",), ("number",)),
+        without_rowid=False,
     ),
     Table(
         "bill_notices",
@@ -448,9 +452,10 @@ def create(database: Database, *, lookups: bool = True) -> None:
 
 
 def create_indexes(database: Database) -> None:
-    """Make the indexes, of look-ups too, that are not there yet; a rebuild makes all of them last."""
+    """Make the indexes, of look-ups and for search too, that are not there yet; a rebuild makes all of them last."""
     for table in TABLES:
         _index(database, table, (*table.lookups, *table.indexes))
+    search.create(database)
 
 
 def _statement(table: Table) -> str:

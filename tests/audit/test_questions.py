@@ -40,7 +40,7 @@ STORY: tuple[tuple[str, object], ...] = (
     ("2026-03-10T07:00:00Z", {"type": "unpaid_bill_3", "items": [{"id": 1, "number": "M-1", "date": "2026-03-02"}]}),
     ("2026-03-10T07:00:01Z", {"type": "generate_bill", "items": [{"id": 1, "number": "M-1", "period": "late"}]}),
     ("2026-03-13T07:00:00Z", {"type": "package_empty", "items": [{"iccid": A}, {"iccid": C}]}),
-    ("2026-03-13T19:00:00Z", {"qid": "q1", "added": 1773428400, "queue": "sim_unlock", "items": [{"iccid": A, "status": "active"}], "user": {"id": 17, "first_name": "И", "last_name": "Ф", "company_id": 1}, "status": {"count": 1, "process": 1}}),
+    ("2026-03-13T19:00:00Z", {"qid": "q1", "added": 1773428400, "queue": "sim_unlock", "items": [{"iccid": A, "status": "active"}], "user": {"id": 17, "first_name": "Иван", "last_name": "Фёдоров", "company_id": 1}, "status": {"count": 1, "process": 1}}),
     ("2026-03-20T07:00:00Z", {"qid": "q2", "added": 1773990000, "queue": "sim_lock", "items": [{"iccid": C}], "user": {"id": 18, "first_name": "П", "last_name": "О", "company_id": 1}, "status": {"count": 4, "process": 2}}),
     ("2026-03-20T07:00:01Z", {"qid": "q2", "added": 1773990000, "queue": "sim_lock", "items": [{"iccid": C}], "user": {"id": 18, "first_name": "П", "last_name": "О", "company_id": 1}, "status": {"count": 4, "process": 1}}),
     ("2026-04-01T07:00:00Z", {"type": "package_empty", "items": [{"iccid": A}]}),
@@ -184,6 +184,59 @@ def test_differences_of_the_last_rebuild_are_with_it(story, ask) -> None:
         assert [row["n"] for row in ask("rebuild_differences", kind="added")] == [2]
         assert [row["n"] for row in ask("rebuild_differences", in_table="sims")] == [1]
     story.rollback()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0013", [("card", f"main:{A}")]),
+        ("ICCID", []),
+        ("89701 00000 00000 0013", [("card", f"main:{A}")]),
+        ("M-1", [("bill", "main:1"), ("delivery", None), ("delivery", None), ("delivery", None)]),
+        ("something_NEW", [("delivery", None)]),
+        ("8970", [("card", f"main:{C}"), ("card", f"main:{B}"), ("card", f"main:{A}")]),
+        ("13", []),
+        ("", []),
+        ('"', []),
+        ("0013\0", [("card", f"main:{A}")]),
+        ("Ф", []),
+    ],
+)
+def test_a_piece_of_text_is_found(ask, text: str, found: list[tuple[str, str | None]]) -> None:
+    """Cards, bills and deliveries are found by any part of what can be searched, from three characters on."""
+    rows = ask("search", text=text)
+
+    assert [(row["kind"], row["sim"] or row["bill"]) for row in rows] == found
+    for kind in ("card", "bill", "delivery"):
+        assert ask("search", text=text, kind=kind) == [row for row in rows if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("text", ["+7 900 123-45-67", "8 (900) 123-45-67", "9001234567", "79001234567", "1234567"])
+def test_a_telephone_number_is_found_in_any_form(tmp_path, text: str) -> None:
+    """However it is written, a number finds the card that has it."""
+    path = tmp_path / "audit.db"
+    model = open_to_write(path, Configuration())
+    card = {"iccid": A, "msisdn": "79001234567"}
+    apply(
+        model,
+        Decoder(Configuration()),
+        [event(1, "2026-03-01T00:00:00Z", {"type": "package_empty", "items": [card]})],
+        since=0,
+    )
+    model.close()
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute(QUERIES["search"]["sql"], {"text": text, "kind": "card"}).fetchall()
+    assert [row[3] for row in found] == [f"main:{A}"]
+
+
+def test_users_and_bodies_are_searched_apart(ask) -> None:
+    """What is not for every eye has a search of its own: names, and the words of what was not understood."""
+    assert [row["user"] for row in ask("search_users", text="фёдор")] == ["main:17"]
+    assert ask("search", text="фёдор") == ask("search_bodies", text="фёдор") == []
+    assert [row["position"] for row in ask("search_bodies", text="T JSO")] == [14]
+    assert ask("search_bodies", text="T JSO")[0]["around"] == "not JSON"
+    assert [row["position"] for row in ask("search_bodies", text="something_new")] == [13]
+    assert ask("search_bodies", text="msu_lock") == ask("search_users", text="") == []
 
 
 def test_periods_are_the_last_days_by_themselves(tmp_path: Path) -> None:

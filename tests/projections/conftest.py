@@ -24,6 +24,7 @@ from schema.correction import Correction
 from schema.decode import Decoder
 from schema.event import CorrectionRecorded, Delivery, WebhookReceived, instant, uuid7
 from schema.log import open_to_append, open_to_read
+from schema.search import SEARCHES
 from schema.tables import BY_NAME, FOLDED
 
 if TYPE_CHECKING:
@@ -144,6 +145,10 @@ def check(audit: Path) -> None:
                OR callbacks <> (SELECT count(*) FROM job_progress p WHERE p.job = jobs.job)
         """
         assert connection.execute(late).fetchall() == []
+        for search in SEARCHES:
+            # Fails unless the index is that of the rows as they are.
+            connection.execute(f"INSERT INTO {search.name}({search.name}, rank) VALUES ('integrity-check', 1)")
+        connection.rollback()
     finally:
         connection.close()
 

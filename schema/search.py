@@ -1,0 +1,95 @@
+"""Full-text search: which columns can be searched, and the indexes and triggers that make it so.
+
+Each index is one of FTS5's over a table that keeps the text itself (external content),
+by trigrams: any part of a text is found from three characters on, be it the end of a
+number or the middle of a name, whatever its case. What is shown to fewer people is in
+an index of its own, so that whoever may not see a column can't search it either.
+
+An index follows its table by triggers, whoever writes. It is no part of what rebuilding
+compares: the same rows make an index that finds the same, of other bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlite_utils import Database
+
+
+@dataclass(frozen=True)
+class Search:
+    """One index, ``name``, of ``columns`` of a table.
+
+    A match gives the row's rowid. ``view`` shows the rows that are indexed, if not all are, and
+    ``only`` is what holds of them; ``grows`` says that rows are only ever added.
+    """
+
+    name: str
+    table: str
+    columns: tuple[str, ...]
+    view: str = ""
+    only: str = ""
+    grows: bool = False
+
+
+SEARCHES = (
+    Search(
+        "sims_fts",
+        "sims",
+        ("iccid", "msisdn", "imsi", "imei", "platform_id", "status_raw", "tariff", "operator", "groups"),
+    ),
+    Search("bills_fts", "bills", ("bill_id", "number", "period")),
+    Search("users_fts", "users", ("user_id", "first_name", "last_name", "company_id")),
+    Search("deliveries_fts", "deliveries", ("summary",), grows=True),
+    # What was understood is found by what was read from it; the rest only by its words.
+    Search(
+        "bodies_fts",
+        "deliveries",
+        ("body",),
+        view="quarantine",
+        only="outcome IN ('unrecognised', 'unreadable')",
+        grows=True,
+    ),
+)
+
+PERSONAL = frozenset({"users_fts", "bodies_fts"})
+"""Those that find personal data, or what came as it came."""
+
+
+def create(database: Database) -> None:
+    """Make the indexes that are not there yet, of all rows that are, and the triggers that keep them so."""
+    there = set(database.table_names())
+    for search in SEARCHES:
+        if search.name not in there:
+            for statement in _statements(search):
+                database.execute(statement)
+
+
+def _statements(search: Search) -> Iterator[str]:
+    # Not by sqlite-utils: its triggers would index a card anew whenever its balance changes.
+    columns = [f'"{column}"' for column in search.columns]
+    listed = ", ".join(columns)
+    content, row = search.view or search.table, "position" if search.grows else "rowid"
+    yield (
+        f'CREATE VIRTUAL TABLE "{search.name}" USING fts5({listed}, '
+        f'content="{content}", content_rowid="{row}", tokenize="trigram")'
+    )
+    yield f'INSERT INTO "{search.name}"("{search.name}") VALUES (\'rebuild\')'
+    new, old = (", ".join(f"{row}.{column}" for column in columns) for row in ("new", "old"))
+    add = f'INSERT INTO "{search.name}"(rowid, {listed}) VALUES (new.rowid, {new});'
+    # By FTS5's rule an entry is taken out by telling what it was.
+    drop = f'INSERT INTO "{search.name}"("{search.name}", rowid, {listed}) VALUES (\'delete\', old.rowid, {old});'
+    yield _trigger(search, "INSERT", f" WHEN new.{search.only}" if search.only else "", add)
+    if not search.grows:
+        differs = " OR ".join(f"old.{column} IS NOT new.{column}" for column in columns)
+        yield _trigger(search, "UPDATE", f" WHEN {differs}", f"{drop} {add}")
+        yield _trigger(search, "DELETE", "", drop)
+
+
+def _trigger(search: Search, verb: str, when: str, does: str) -> str:
+    name = f"{search.name}_{verb.lower()}"
+    return f'CREATE TRIGGER "{name}" AFTER {verb} ON "{search.table}"{when} BEGIN {does} END'
