@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 SUMS = "SHA256SUMS"
 """The list of a backup's files and their hashes, as `sha256sum --check` reads it."""
 
-SEALS = "seals.db"
-
 PAGES = 1_024
 """Pages that one step copies: 4 MB, so that a bar moves."""
 
@@ -94,13 +92,13 @@ def back_up(folder: DataFolder, target: Path, tell: Callable[[float], None]) -> 
         with _staging(target) as made:
             made.chmod(FOLDER_MODE)
             # The seals first: seals of events that the copy of the log lacks would look like a fork.
-            if (folder.path / SEALS).exists():
-                with _reading(folder.path / SEALS) as seals:
-                    _copy(seals, made / SEALS, lambda _: None)
+            if (folder.seals).exists():
+                with _reading(folder.seals) as seals:
+                    _copy(seals, made / folder.seals.name, lambda _: None)
             with _reading(folder.log) as log:
                 _copy(log, made / folder.log.name, lambda share: tell(share / 2))
                 events, head, sha256 = _compare(log, made / folder.log.name, lambda share: tell((1 + share) / 2))
-            for small in (folder.sources, folder.users, folder.configuration):
+            for small in (folder.sources, folder.users, folder.configuration, folder.sealing):
                 if small.exists():
                     shutil.copyfile(small, made / small.name)
             files = tuple(sorted(path.name for path in made.iterdir()))

@@ -19,7 +19,7 @@ import click
 
 from audit import append as capture
 from audit import folder as folders
-from audit import options, services
+from audit import options, sealing, services
 from audit import publish as publishing
 from audit.asof import asof
 from audit.backup import backup
@@ -28,6 +28,7 @@ from audit.doctor_command import doctor
 from audit.export_command import export
 from audit.log_command import log
 from audit.rebuild import command as rebuild
+from audit.seal_command import seal
 from audit.services import Address
 from audit.simulate import simulate
 from audit.sources import sources, webhook_url
@@ -116,16 +117,17 @@ def serve(  # noqa: PLR0913 - one for each option
     public: bool,
     base_url: str | None,
 ) -> None:
-    """Run the receiver, the projector and Datasette.
+    """Run the receiver, the sealer, the projector and Datasette.
 
     Makes the data folder and a first source, main, where there are none. Prints the
-    webhook URL and Datasette's once both answer. Ctrl-C or SIGTERM stops all three,
+    webhook URL and Datasette's once both answer. Ctrl-C or SIGTERM stops all four,
     with exit code 0; if one of them ends by itself, the others are stopped, with 1.
     Port 0 takes a free one.
     """
     folder = folders.create(data, place)
     configuration.load(folder.configuration)
     publishing.require_users(folder, publish_host, public=public)
+    sealing.load(folder.sealing)
     for role in folders.ROLES if folder.has_log_file else folders.ROLES[1:]:
         folders.require_free(folder, role)
     receiver, publisher = services.free(
@@ -162,7 +164,8 @@ def serve(  # noqa: PLR0913 - one for each option
 @options.supervised
 def receive(*, data: Path, place: Place | None, host: str, port: int, supervised: bool) -> None:
     """Run the receiver alone: record webhooks."""
-    from ingest import server  # noqa: PLC0415 - each process loads what it runs
+    from audit import receipts, seal_state  # noqa: PLC0415 - each process loads what it runs
+    from ingest import server  # noqa: PLC0415
 
     def ready(url: str) -> None:
         if not supervised:
@@ -180,6 +183,8 @@ def receive(*, data: Path, place: Place | None, host: str, port: int, supervised
             ready=ready,
             host=host,
             port=port,
+            seals=lambda: seal_state.as_json(folder.seals),
+            receipts=receipts.of_folder(folder),
         )
     sys.exit(code)
 
@@ -247,6 +252,7 @@ def publish(  # noqa: PLR0913 - one for each option
         _run_module(argv)
 
 
+main.add_command(seal)
 main.add_command(sources)
 main.add_command(users)
 main.add_command(correct)
@@ -266,7 +272,7 @@ main.add_command(export)
     help="As one JSON object, with the keys below.",
 )
 def status(*, data: Path, place: Place | None, as_json: bool) -> None:
-    """Tell what is recorded and read so far.
+    """Tell what is recorded, read and sealed so far.
 
     \b
     head              position of the log's last event; 0 if there is none
@@ -276,6 +282,8 @@ def status(*, data: Path, place: Place | None, as_json: bool) -> None:
     deliveries        deliveries in the read model
     quarantine        those of them that were not understood
     last_received_at  when the last event came (RFC 3339, UTC), or null
+    sealed            position up to which the log is under a signed anchor
+    refusals          why nothing is signed, or what a witness holds against the log
 
     These are the JSON's keys, and stay. Changes nothing; asks no running process.
     """  # noqa: D301 - click's mark of a block
@@ -284,7 +292,7 @@ def status(*, data: Path, place: Place | None, as_json: bool) -> None:
         click.echo(json.dumps(told, indent=2))
         return
     for key, value in told.items():
-        shown = ", ".join(value) if key == "sources" else value
+        shown = ", ".join(value) if isinstance(value, tuple) else value
         click.echo(f"{key.replace('_', ' ').capitalize():<18}{'none' if shown in (None, '') else shown}")
 
 

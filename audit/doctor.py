@@ -14,7 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 
+from audit import keys
 from audit.folder import ROLES
+from audit.seal_state import seal_state
 from ingest import sources
 from projections import read_model
 from schema import configuration
@@ -84,6 +86,7 @@ def examine(folder: DataFolder, url: str, now: datetime, *, full: bool) -> Itera
         "log": partial(kept_log, folder, full=full),
         "events": partial(events, folder, full=full),
         "clock": partial(clock, folder, now, full=full),
+        "seals": partial(sealing, folder),
         "read model": partial(tables, folder, full=full),
         "processes": partial(processes, folder, url),
     }
@@ -283,19 +286,36 @@ def tables(folder: DataFolder, *, full: bool) -> Finding:  # noqa: PLR0911 - a f
     return Finding("read model", "ok", f"at position {position} of {head}, {head - position} behind")
 
 
+def sealing(folder: DataFolder) -> Finding:
+    """Whether the log is sealed, by a key that is its owner's alone, and nothing stands against it."""
+    state = seal_state(folder.seals)
+    if state is None:
+        return Finding("seals", "warning", "nothing was sealed yet", "simtrail serve or simtrail seal does it")
+    if state.refusals:
+        told = "; ".join(f"{each.finder} at {each.found_at}: {each.reason}" for each in state.refusals)
+        return Finding("seals", "failed", told, "keep log.db and seals.db as they are, and run simtrail verify")
+    if folder.seal_key.exists():
+        keys.load(folder.seal_key, state.origin)
+    with open_to_read(folder.log) as log:
+        waiting = log.head() - state.position
+    cosigned = f"cosigned up to {state.cosigned}" if state.cosigned else "no witness has cosigned"
+    told = f"signed up to position {state.position}, {waiting} behind; {cosigned}"
+    return Finding("seals", "ok", told)
+
+
 def processes(folder: DataFolder, url: str) -> Finding:
-    """Whether the receiver and the projector are at work, and the receiver answers."""
+    """Whether the receiver, the sealer and the projector are at work, and the receiver answers."""
     # Receivers of a log on a server hold no lock: any number of them is at work, and each is asked at its URL.
     roles = ROLES if folder.has_log_file else ROLES[1:]
     idle = [role for role in roles if not _held(folder.lock(role))]
     if idle:
-        return Finding("processes", "warning", f"no {' and no '.join(idle)} at work here", "simtrail serve starts all")
+        return Finding("processes", "warning", f"no {', no '.join(idle)} at work here", "simtrail serve starts all")
     if not _alive(url):
         told = f"the receiver {'is at work, but ' if folder.has_log_file else ''}does not answer at {url}"
         return Finding(
             "processes", "warning", told, "say with --host and --port where it listens, or look into its log"
         )
-    return Finding("processes", "ok", f"the receiver answers at {url}, the projector is at work")
+    return Finding("processes", "ok", f"the receiver answers at {url}, sealer and projector are at work")
 
 
 def _held(lock: Path) -> bool:

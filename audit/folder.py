@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from schema.log_place import Place
 
-Role: TypeAlias = Literal["receiver", "projector", "rebuild"]
-"""Who writes in the folder: the receiver the log, the projector the read model; one of each at a time."""
+Role: TypeAlias = Literal["receiver", "sealer", "projector", "rebuild"]
+"""Who writes in the folder: the receiver the log, the sealer the seals, the projector the read model; one of each at a time."""
 
-ROLES: tuple[Role, ...] = ("receiver", "projector")
+ROLES: tuple[Role, ...] = ("receiver", "sealer", "projector")
 
 FOLDER_MODE = 0o700
 """Webhooks carry personal data, and the lock files a process's id: the owner's alone."""
@@ -75,6 +75,21 @@ class DataFolder:
     def configuration(self) -> Path:
         """The configuration; optional."""
         return self.path / "simtrail.toml"
+
+    @property
+    def seals(self) -> Path:
+        """The seals."""
+        return self.path / "seals.db"
+
+    @property
+    def seal_key(self) -> Path:
+        """The private key that anchors are signed with; not there where a command signs."""
+        return self.path / "seal.key"
+
+    @property
+    def sealing(self) -> Path:
+        """How the log is sealed; optional."""
+        return self.path / "sealing.toml"
 
     def lock(self, role: Role) -> Path:
         """The lock file of a role. It stays behind unlocked: only a lock held means anything."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
@@ -110,29 +111,37 @@ class CommandSigner:
         return ran.stdout
 
 
-def start(
+def start(  # noqa: PLR0913 - what sealing starts with, each by name
     key_path: Path,
     seals_path: Path,
     *,
     origin: str | None = None,
+    signer: Signer | None = None,
     entropy: Callable[[int], bytes],
     now: datetime,
-) -> tuple[SealWriter, FileSigner]:
-    """The seals of an installation, open for adding, and the signer of its key file; made on the first start.
+) -> tuple[SealWriter, Signer]:
+    """The seals of an installation, open for adding, and their signer; made on the first start.
 
-    Raises `ConfigurationError` or `SealError`; most of all where seals are there but
-    their key is not, since a new key would look like a new log.
+    The signer is the one given, or that of the key file. Raises `ConfigurationError` or
+    `SealError`; most of all where seals are there but their key is not, since a new key
+    would look like a new log.
     """
-    if seals_path.exists():
-        seals = seal_writer.open_to_write(seals_path)
+    if not seals_path.exists():
+        name = origin or (signer.key.name if signer else f"simtrail.internal/{entropy(ORIGIN_BYTES).hex()}")
+        first = signer or (load(key_path, name) if key_path.exists() else generate(key_path, name, entropy=entropy))
+        if first.key.name != name:
+            msg = f"the log is to be called {name}, but the signer's key is that of {first.key.name}: they must be the same"
+            raise ConfigurationError(msg)
+        seal_writer.create(seals_path, origin=name, key=first.key, now=now)
+    seals = seal_writer.open_to_write(seals_path)
+    try:
         if origin not in {None, seals.origin}:
             msg = f"the log is called {seals.origin} in every anchor that it signed; it can't be called {origin} now"
             raise ConfigurationError(msg)
-        return seals, current(key_path, seals)
-    name = origin or f"simtrail.internal/{entropy(ORIGIN_BYTES).hex()}"
-    signer = load(key_path, name) if key_path.exists() else generate(key_path, name, entropy=entropy)
-    seal_writer.create(seals_path, origin=name, key=signer.key, now=now)
-    return seal_writer.open_to_write(seals_path), signer
+        return seals, current(key_path, seals, signer)
+    except BaseException:
+        seals.close()
+        raise
 
 
 def generate(path: Path, name: str, *, entropy: Callable[[int], bytes], kind: int = ED25519) -> FileSigner:
@@ -176,41 +185,52 @@ def load(path: Path, name: str, kind: int = ED25519) -> FileSigner:
     return FileSigner(name, private, kind)
 
 
-def current(path: Path, seals: SealWriter) -> FileSigner:
-    """The signer of the log's present key. Finishes a replacement that was interrupted.
+def current(path: Path, seals: SealWriter, signer: Signer | None = None) -> Signer:
+    """The signer of the log's present key: the one given, or that of the key file.
 
-    Raises `SealError` where the file holds another key.
+    Finishes a replacement that was interrupted. Raises `SealError` for another key.
     """
     wanted = seals.known_keys("log")[-1].key
+    if signer is not None:
+        if signer.key != wanted:
+            msg = (
+                f"the signer's key is {signer.key.vkey}, the log's is {wanted.vkey}: "
+                "`simtrail keys rotate` replaces that one by the signer's"
+            )
+            raise SealError(msg)
+        return signer
     waiting = _waiting(path)
     if waiting.exists() and load(waiting, seals.origin).key == wanted:
         _replace(waiting, path)
-    signer = load(path, seals.origin)
-    if signer.key != wanted:
-        msg = (
-            f"the key file {path} holds {signer.key.vkey}, but the log's key is {wanted.vkey}: put the right file back"
-        )
+    held = load(path, seals.origin)
+    if held.key != wanted:
+        msg = f"the key file {path} holds {held.key.vkey}, but the log's key is {wanted.vkey}: put the right file back"
         raise SealError(msg)
-    return signer
+    return held
 
 
-def rotate(path: Path, seals: SealWriter, *, entropy: Callable[[int], bytes], now: datetime) -> FileSigner:
-    """Replace the key in the file by a new one. Nobody seals meanwhile.
+def rotate(
+    path: Path, seals: SealWriter, *, entropy: Callable[[int], bytes], now: datetime, before: Signer | None = None
+) -> Signer:
+    """Replace the log's key by a new one in the key file; the new signer. ``before`` signs now, if not the file's key.
 
     Whenever the machine stops, the file that `current` settles on is the one whose key
     the seals know: the new one waits beside the old until it was introduced.
     """
-    before = current(path, seals)
+    known = current(path, seals, before)
     waiting = _waiting(path)
     waiting.unlink(missing_ok=True)
     after = generate(waiting, seals.origin, entropy=entropy)
-    introduce(seals, before, after, now=now)
+    introduce(seals, known, after, now=now)
     _replace(waiting, path)
     return after
 
 
 def introduce(seals: SealWriter, before: Signer, after: Signer, *, now: datetime) -> Note:
     """Have the key of one signer replaced by another's; the anchor, signed by both, that says so.
+
+    A sealer may be at work: what it signs with the old key after this does not count, so it
+    signs that again with the new one.
 
     Raises `SealError` where the last anchor waits for its signature, or another key is
     the log's by now.
@@ -256,7 +276,9 @@ def _waiting(path: Path) -> Path:
 
 def _replace(waiting: Path, path: Path) -> None:
     try:
-        waiting.replace(path)
+        # A sealer at work may have done it by now.
+        with suppress(FileNotFoundError):
+            waiting.replace(path)
         _sync_folder(path)
     except OSError as error:
         msg = f"the key file {path} can't be replaced: {error.strerror}; {waiting} holds the log's key now"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from audit.supervisor import STOP_SIGNALS
+from audit.stopping import stopped_by_signals
 from projections.follower import follow
 from projections.read_model import tracked
 from schema import configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
     from audit.folder import DataFolder
 
@@ -31,7 +28,7 @@ def run(folder: DataFolder, *, once: bool) -> tuple[int, int | None]:
     """
     configuration.load(folder.configuration)  # What can't be used is told at once, not when there is a log.
     received: list[int] = []
-    with _stopped_by_signals(received) as stop, _progress(folder, shown=once and sys.stderr.isatty()) as tell:
+    with stopped_by_signals(received) as stop, _progress(folder, shown=once and sys.stderr.isatty()) as tell:
         position = follow(
             folder.log,
             folder.read_model,
@@ -42,26 +39,6 @@ def run(folder: DataFolder, *, once: bool) -> tuple[int, int | None]:
             on_notice=lambda notice: click.echo(notice, err=True),
         )
     return position, received[0] if received else None
-
-
-@contextmanager
-def _stopped_by_signals(received: list[int]) -> Iterator[threading.Event]:
-    """An event that a signal sets; its number goes to the list."""
-    stop = threading.Event()
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        # Not here: the main thread may be inside the event and hold its lock.
-        threading.Thread(target=stop.set).start()
-
-    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -47,6 +47,11 @@ _TABLES = {
         stored_at TEXT NOT NULL,
         PRIMARY KEY (size, key)
     ) STRICT, WITHOUT ROWID""",
+    "timestamps": """(
+        size INTEGER PRIMARY KEY REFERENCES anchors,
+        token BLOB NOT NULL,
+        stamped_at TEXT NOT NULL
+    ) STRICT""",
     "refusals": """(
         refusal INTEGER PRIMARY KEY,
         finder TEXT NOT NULL,
@@ -67,6 +72,7 @@ _REPLACED = {
     "runs": "leaf >= NEW.leaf OR position >= NEW.position",
     "anchors": "size >= NEW.size OR position >= NEW.position",
     "signatures": "size = NEW.size AND key = NEW.key",
+    "timestamps": "size = NEW.size",
     "refusals": "refusal = NEW.refusal",
 }
 """Rows that an insert would replace, or come before: INSERT OR REPLACE removes rows without a DELETE."""

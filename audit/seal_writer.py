@@ -63,14 +63,14 @@ class SealWriter(Seals):
     def add_signature(self, size: int, key: Key, role: Role, signature: bytes, *, now: datetime) -> None:
         """Store a signature of a head, and its key if that is new. One that is there stays as it is.
 
-        Raises `SealError` for a key of the log that was not introduced.
+        Raises `SealError` for a signature as the log's by another key than its present one.
         """
         with self._writing():
+            if role == "log" and key != self.known_keys("log")[-1].key:
+                msg = f"{key.vkey} is not the log's key, or not any more: nothing that it signs counts"
+                raise SealError(msg)
             number = self._one("SELECT key FROM keys WHERE vkey = ? AND role = ?", key.vkey, role)
             if number is None:
-                if role == "log":
-                    msg = f"{key.vkey} is not the log's key: it was not introduced by the one before it"
-                    raise SealError(msg)
                 number = self._add_key(key, role, size - 1, None, now)
             if self._one("SELECT 1 FROM signatures WHERE size = ? AND key = ?", size, number[0]) is None:
                 self._connection.execute(
@@ -87,6 +87,12 @@ class SealWriter(Seals):
                 msg = f"the log's key is {current.vkey} now, or it has grown since: nothing was changed; try again"
                 raise SealError(msg)
             self._add_key(key, "log", size, note, now)
+
+    def add_timestamp(self, size: int, token: bytes, *, now: datetime) -> None:
+        """Store a time-stamp of the anchor of a size, as its authority answered. One that is there stays as it is."""
+        with self._writing():
+            if self._one("SELECT 1 FROM timestamps WHERE size = ?", size) is None:
+                self._connection.execute("INSERT INTO timestamps VALUES (?, ?, ?)", (size, token, instant(now)))
 
     def refuse(self, finder: str, reason: str | None, *, now: datetime) -> None:
         """Store what somebody found; without a reason, that it is well again. Once for each change."""
@@ -159,14 +165,20 @@ def create(path: Path, *, origin: str, key: Key, now: datetime) -> None:
         raise SealError(msg) from error
 
 
-def open_to_write(path: Path) -> SealWriter:
-    """The seals at a path, for the one process that adds to them. Raises `SealError` where there are none."""
+def open_to_write(path: Path, *, checkpoints: bool = True) -> SealWriter:
+    """The seals at a path, to be added to. Raises `SealError` where there are none.
+
+    One process at a time seals, and checkpoints; who adds something beside it, for which a
+    compare-and-swap stands, does not.
+    """
     require(path)
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=LOCK_TIMEOUT_S, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        if not checkpoints:
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
     except sqlite3.Error as error:
         msg = f"the seals {path} can't be opened for writing: {error}"
         raise SealError(msg) from error

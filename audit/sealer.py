@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
 from msgspec.structs import replace
 
 from audit import leaf, merkle, tiles
 from audit.anchor import opened
 from audit.keys import signed
 from audit.seals import SEALER, Head
-from schema.errors import ForkError, LogError, ProofError, SealError, SignerUnavailable
+from schema.errors import ForkError, LogError, ProofError, SealError
 from schema.event import instant
 
 if TYPE_CHECKING:
@@ -40,13 +39,8 @@ if TYPE_CHECKING:
 ANCHOR_S = 0.8
 """Pause between two anchors: with the time to make one, less than the second that is promised."""
 
-RETRY_S = 5
-"""Pause after a signer gave no signature."""
-
 BATCH_LEAVES = 8_192
 """Leaves between two anchors at most: a tenth of a second of work, and still a second where little time is left to it."""
-
-_lines = structlog.get_logger("simtrail.sealer")
 
 
 def seal(  # noqa: PLR0913 - what a sealer needs, each by name
@@ -63,20 +57,15 @@ def seal(  # noqa: PLR0913 - what a sealer needs, each by name
     """Seal the log as it grows; the last position sealed.
 
     Goes on until ``stop`` is set or, with ``once``, until the log's end. While events
-    come, an anchor is signed at least every second. A signer that gives no signature is
-    asked again later, unless ``once``. ``also`` sign each anchor too, with other
-    algorithms. Raises `ForkError`, `SealError` or `LogError`.
+    come, an anchor is signed at least every second. ``also`` sign each anchor too, with
+    other algorithms. Raises `SealError` (a `ForkError` above all, or `SignerUnavailable`) or `LogError`.
     """
     while not stop.is_set():
+        if not log.hold_role(SEALER):
+            msg = "another sealer is at work on this log: one log has one tree, so one machine seals it"
+            raise SealError(msg)
         before = seals.last()
-        try:
-            head = seal_batch(log, seals, signer, now=clock(), also=also)
-        except SignerUnavailable as error:
-            if once:
-                raise
-            _lines.warning("no anchor signed", reason=str(error), retry_s=RETRY_S)
-            stop.wait(RETRY_S)
-            continue
+        head = seal_batch(log, seals, signer, now=clock(), also=also)
         if head is None:
             if once:
                 break
@@ -107,7 +96,6 @@ def seal_batch(
         head = _seal_batch(log, seals, signer, also, now)
     except ForkError as error:
         seals.refuse(SEALER, str(error), now=now)
-        _lines.error("refused to sign", reason=str(error))
         raise
     if any(refusal.finder == SEALER for refusal in seals.refusals()):
         seals.refuse(SEALER, None, now=now)

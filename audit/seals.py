@@ -71,6 +71,14 @@ class KnownKey(msgspec.Struct, frozen=True):
     introduced: str | None
 
 
+class Timestamp(msgspec.Struct, frozen=True):
+    """A time-stamp (RFC 3161) of the anchor of a size: its authority's answer, in DER, and when we had it."""
+
+    size: int
+    token: bytes
+    stamped_at: str
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """What somebody found: log or seals are not what was anchored, at a size.
 
@@ -215,6 +223,14 @@ class Seals:
         """The number of an event's leaf, from 0; None where no leaf is of that position."""
         leaf = self.leaves_before(position)
         return leaf if self.leaves_before(position + 1) == leaf + 1 else None
+
+    def timestamps(self, *, above: int = 0, limit: int = 1, descending: bool = False) -> list[Timestamp]:
+        """Time-stamps of anchors of sizes above one, in order, as many as asked for at most."""
+        order = "DESC" if descending else ""
+        rows = self._all(
+            f"SELECT size, token, stamped_at FROM timestamps WHERE size > ? ORDER BY size {order} LIMIT ?", above, limit
+        )
+        return [Timestamp(*row) for row in rows]
 
     def refusals(self) -> list[Refusal]:
         """What stands against this log or these seals now, by whoever found it; none where all is well."""

@@ -1,4 +1,4 @@
-"""The three services of an installation: the receiver, the projector and Datasette."""
+"""The services of an installation: the receiver, the sealer, the projector and Datasette."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from audit.options import LOG_VARIABLE
-from audit.status import caught_up
+from audit.status import caught_up, sealed_up
 from audit.supervisor import Service
 from projections.read_model import tracked
 from schema import log_place
@@ -59,8 +59,8 @@ def free(addresses: Mapping[str, Address]) -> list[Address]:
 def of_installation(folder: DataFolder, receiver: Address, publisher: Address, *, public: bool) -> list[Service]:
     """The services of a data folder, in the order in which they start and stop.
 
-    The receiver makes the log, from which the projector makes the read model, which
-    Datasette opens. Stopping, the projector takes in what the receiver took last.
+    The receiver makes the log, which the sealer seals and from which the projector makes the read
+    model, which Datasette opens. Stopping, these two take in what the receiver took last.
     """
     data = f"--data={folder.path}"
     log = {LOG_VARIABLE: log_place.url(folder.log)}
@@ -69,6 +69,13 @@ def of_installation(folder: DataFolder, receiver: Address, publisher: Address, *
             "receiver",
             _command("receive", data, f"--host={receiver.host}", f"--port={receiver.port}"),
             ready=lambda: _answers(receiver, "/livez"),
+            environment=log,
+        ),
+        Service(
+            "sealer",
+            _command("seal", data),
+            ready=folder.seals.exists,
+            settled=lambda: _all_sealed(folder),
             environment=log,
         ),
         Service(
@@ -143,4 +150,11 @@ def _nothing_left(folder: DataFolder) -> bool:
     try:
         return caught_up(folder)
     except SimtrailError:  # Waiting can't help; the next start says what is wrong.
+        return True
+
+
+def _all_sealed(folder: DataFolder) -> bool:
+    try:
+        return sealed_up(folder)
+    except SimtrailError:  # As above.
         return True

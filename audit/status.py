@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from audit.seal_state import seal_state
 from ingest import sources
 from projections import read_model
 from schema.errors import LogNotThere, ReadModelError
@@ -29,7 +30,8 @@ class Status:
     that the read model has reached, 0 where there is none yet; ``lag`` is the events
     between them. ``deliveries`` counts those in the read model and ``quarantine``
     those among them that were not understood. ``last_received_at`` is the log's last
-    event's, an instant in UTC.
+    event's, an instant in UTC. ``sealed`` is the position of the last event under a signed
+    anchor; ``refusals`` say why nothing is signed, or what a witness holds against the log.
     """
 
     head: int
@@ -39,6 +41,8 @@ class Status:
     deliveries: int
     quarantine: int
     last_received_at: str | None
+    sealed: int
+    refusals: tuple[str, ...]
 
 
 def status(folder: DataFolder) -> Status:
@@ -46,7 +50,8 @@ def status(folder: DataFolder) -> Status:
 
     Raises `SimtrailError` where the log, the read model or the sources can't be read.
     """
-    # The read model first: what is recorded meanwhile is lag, and lag is never negative.
+    # The log last: what is recorded meanwhile is lag, and lag is never negative.
+    seals = seal_state(folder.seals)
     projected, deliveries, quarantine = _read(folder.read_model)
     head, last_received_at = _last(folder.log)
     return Status(
@@ -57,6 +62,8 @@ def status(folder: DataFolder) -> Status:
         deliveries=deliveries,
         quarantine=quarantine,
         last_received_at=last_received_at,
+        sealed=seals.position if seals else 0,
+        refusals=tuple(f"{each.finder}: {each.reason}" for each in seals.refusals) if seals else (),
     )
 
 
@@ -64,6 +71,13 @@ def caught_up(folder: DataFolder) -> bool:
     """Whether the read model stands for the whole log."""
     with open_to_read(folder.log) as log:
         return (read_model.tracked(folder.read_model) or 0) >= log.head()
+
+
+def sealed_up(folder: DataFolder) -> bool:
+    """Whether the whole log is sealed, or can't be: then waiting is of no use."""
+    seals = seal_state(folder.seals)
+    with open_to_read(folder.log) as log:
+        return seals is None or not seals.signing or seals.position >= log.head()
 
 
 def _last(place: Place) -> tuple[int, str | None]:

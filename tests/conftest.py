@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 DEADLINE_S = 60
 """Far beyond what anything awaited takes, on a machine that is busy with other things."""
 
-COMMANDS = {"receiver": "receive", "projector": "project", "Datasette": "publish"}
+COMMANDS = {"receiver": "receive", "sealer": "seal", "projector": "project", "Datasette": "publish"}
 
 
 class Eventually(Protocol):

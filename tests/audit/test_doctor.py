@@ -33,7 +33,8 @@ NOW = START + timedelta(days=1)
 
 NOWHERE = "http://127.0.0.1:1"
 
-CHECKS = ["sqlite", "modes", "disk", "configuration", "sources", "log", "events", "clock", "read model", "processes"]
+CHECKS = ["sqlite", "modes", "disk", "configuration", "sources", "log", "events", "clock", "seals"]
+CHECKS += ["read model", "processes"]
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def folder(tmp_path: Path) -> DataFolder:
     sources.add(folder.sources, "main", now=START, entropy=os.urandom)
     record(folder, [START + timedelta(seconds=n) for n in range(5)])
     project(folder)
+    seal(folder)
     return folder
 
 
@@ -55,6 +57,10 @@ def record(folder: DataFolder, times: Sequence[datetime]) -> None:
 
 def project(folder: DataFolder) -> None:
     assert CliRunner().invoke(main, ["project", "--once", "--data", str(folder.path)]).exit_code == 0
+
+
+def seal(folder: DataFolder) -> None:
+    assert CliRunner().invoke(main, ["seal", "--once", "--data", str(folder.path)]).exit_code == 0
 
 
 def found(folder: DataFolder, check: str, *, now: datetime = NOW, full: bool = False) -> Finding:
@@ -335,3 +341,30 @@ def test_the_command_exits_with_1_if_a_check_failed(folder: DataFolder) -> None:
     assert len(sound.stdout.splitlines()) == len(CHECKS)
     assert (sound.exit_code, unsound.exit_code) == (int("failed " in sound.stdout), 1)
     assert f"others can read sources.json -> chmod 600 {folder.sources}" in unsound.stdout
+
+
+def test_a_log_that_is_not_the_one_sealed_has_failed(folder: DataFolder) -> None:
+    """What the sealer refused to sign is told, with who found it; so is a log that was never sealed."""
+    assert found(folder, "seals").told == "signed up to position 5, 0 behind; no witness has cosigned"
+    change(folder.log_file, "DROP TRIGGER stored_events_no_delete", "DELETE FROM stored_events WHERE rowid = 5")
+    assert CliRunner().invoke(main, ["seal", "--once", "--data", str(folder.path)]).exit_code == 1
+
+    refused = found(folder, "seals")
+    assert refused.state == "failed"
+    assert "the log ends at position 4, but was sealed up to 5" in refused.told
+    assert "simtrail verify" in (refused.remedy or "")
+
+
+def test_a_key_that_others_may_read_has_failed(folder: DataFolder) -> None:
+    """Whoever reads it can sign another history."""
+    folder.seal_key.chmod(0o644)
+
+    assert found(folder, "seals").state == "failed"
+    assert "mode 0644" in found(folder, "seals").told
+
+
+def test_a_log_that_was_never_sealed_is_a_warning(folder: DataFolder) -> None:
+    """It is no fault of what is there."""
+    folder.seals.unlink()
+
+    assert found(folder, "seals").state == "warning"

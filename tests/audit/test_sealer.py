@@ -425,25 +425,13 @@ def test_following_seals_what_comes_and_stops_when_told(made):
     assert (heads[-1], result) == (5, [5])
 
 
-def test_a_signer_that_is_down_is_asked_again(made, tmp_path, monkeypatch):
-    """Sealing waits, and goes on; once, it says so."""
-    monkeypatch.setattr(sealer, "RETRY_S", 0)
-    stop = threading.Event()
-    recorder = Recorder(made.signer, tmp_path / "signed")
-    recorder.down = True
-    made.receive_many(2)
-    with pytest.raises(SignerUnavailable):
-        seal(made.log, made.seals, recorder, clock=made.clock, stop=stop, once=True)
-    asked: list[int] = []
-
-    def clock():
-        asked.append(1)
-        recorder.down = len(asked) < 3
-        return NOW
-
-    seal(made.log, made.seals, recorder, clock=clock, stop=stop, on_anchor=lambda _: stop.set())
-    assert len(asked) == 3
-    assert made.seals.last(signed=True).size == 2
+def test_only_one_sealer_is_at_work_on_a_log(made, monkeypatch):
+    """Where the log says that another has the role, nothing is read or signed."""
+    made.receive_many(1)
+    monkeypatch.setattr(made.log, "hold_role", lambda role: role != "sealer")
+    with pytest.raises(SealError, match="another sealer is at work"):
+        made.seal()
+    assert made.seals.last() is None
 
 
 def test_a_signer_of_another_key_seals_nothing(made, entropy):

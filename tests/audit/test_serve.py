@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Eventually, Serve, Start
 
-SERVICES = {"receiver", "projector", "Datasette"}
+SERVICES = {"receiver", "sealer", "projector", "Datasette"}
 
 BODY = b'{"type": "package_empty", "items": [{"iccid": "8970100000000000054"}]}'
 
@@ -39,7 +39,7 @@ def command(*arguments: str, data: Path) -> str:
 
 
 def test_a_first_start_serves_until_it_is_stopped(data: Path, serve: Serve) -> None:
-    """The URLs that are shown answer at once; SIGTERM stops all three, and what was received is projected by then."""
+    """The URLs that are shown answer at once; SIGTERM stops all four, and what was received is projected by then."""
     serving = serve(data)
     children = serving.running.children()
     answers = [httpx.post(serving.webhook_url, content=BODY).status_code for _ in range(20)]
@@ -61,7 +61,7 @@ def test_a_first_start_serves_until_it_is_stopped(data: Path, serve: Serve) -> N
 
 
 def test_a_later_start_goes_on_where_the_first_stopped(data: Path, serve: Serve, eventually: Eventually) -> None:
-    """A folder that was served before is served again; a source rotated meanwhile lets in; Ctrl-C stops all three."""
+    """A folder that was served before is served again; a source rotated meanwhile lets in; Ctrl-C stops all four."""
     command("sources", "add", "main", data=data)
     serving = serve(data)
     children = serving.running.children()
@@ -80,7 +80,7 @@ def test_a_later_start_goes_on_where_the_first_stopped(data: Path, serve: Serve,
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_serve_ends_with_any_of_its_processes(data: Path, serve: Serve, name: str) -> None:
-    """Where one of the three is killed, serve names it, exits with 1, and leaves neither of the others."""
+    """Where one of the four is killed, serve names it, exits with 1, and leaves none of the others."""
     serving = serve(data)
     children = serving.running.children()
 

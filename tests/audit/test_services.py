@@ -70,18 +70,18 @@ def test_a_host_that_is_not_this_machines_is_an_error(host: str) -> None:
 
 
 def test_a_data_folder_and_addresses_reach_each_process(tmp_path: Path) -> None:
-    """The three are started in order, each as its own command, on this folder, where it was asked for."""
+    """All are started in order, each as its own command, on this folder, where it was asked for."""
     receiver, publisher = Address("127.0.0.1", 1), Address("::1", 2)
 
     started = services.of_installation(DataFolder(tmp_path), receiver, publisher, public=False)
 
-    assert [service.name for service in started] == ["receiver", "projector", "Datasette"]
+    assert [service.name for service in started] == ["receiver", "sealer", "projector", "Datasette"]
     assert [service.arguments[:4] for service in started] == [
-        ("-m", "audit", command, "--supervised") for command in ("receive", "project", "publish")
+        ("-m", "audit", command, "--supervised") for command in ("receive", "seal", "project", "publish")
     ]
     assert all(f"--data={tmp_path}" in service.arguments for service in started)
     assert {"--host=127.0.0.1", "--port=1"} <= set(started[0].arguments)
-    assert {"--host=::1", "--port=2"} <= set(started[2].arguments)
+    assert {"--host=::1", "--port=2"} <= set(started[3].arguments)
     assert not any("--public" in service.arguments for service in started)
 
 
@@ -101,7 +101,9 @@ def test_a_service_is_ready_when_it_answers(tmp_path: Path, status: int, ready: 
         address = Address("127.0.0.1", server.server_port)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        receiver, projector, datasette = services.of_installation(DataFolder(tmp_path), address, address, public=True)
+        receiver, _, projector, datasette = services.of_installation(
+            DataFolder(tmp_path), address, address, public=True
+        )
         answers = receiver.ready(), projector.ready(), datasette.ready()
         server.shutdown()
         thread.join()
@@ -114,7 +116,11 @@ def test_what_is_no_read_model_yet_is_not_ready(tmp_path: Path) -> None:
     """A read model that is only being made isn't there yet; nor is there anything to settle without a log."""
     (tmp_path / "audit.db").touch()
 
-    _, projector, _ = services.of_installation(DataFolder(tmp_path), Address("::1", 1), Address("::1", 2), public=False)
+    _, sealer, projector, _ = services.of_installation(
+        DataFolder(tmp_path), Address("::1", 1), Address("::1", 2), public=False
+    )
 
     assert not projector.ready()
     assert projector.settled()
+    assert not sealer.ready()
+    assert sealer.settled()

@@ -49,6 +49,8 @@ def test_a_fresh_folder_has_nothing(folder: DataFolder) -> None:
         "deliveries": 0,
         "quarantine": 0,
         "last_received_at": None,
+        "sealed": 0,
+        "refusals": (),
     }
     assert list(folder.path.iterdir()) == []
 
