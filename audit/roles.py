@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from enum import StrEnum
 
+from schema import search
 from schema.tables import BY_NAME
 from schema.views import VIEWS
 
@@ -50,7 +51,18 @@ SHOWN_TABLES = frozenset(BY_NAME) - PERSONAL_TABLES
 
 _SCHEMA = frozenset({"sqlite_master", "sqlite_schema"})
 _FUNCTIONS = frozenset({"json_each", "json_tree"})
-_READABLE = SHOWN_TABLES | _SCHEMA | _FUNCTIONS
+_SEARCHED = frozenset(
+    name + part
+    for name in {each.name for each in search.SEARCHES} - search.PERSONAL
+    for part in ("", "_config", "_data", "_docsize", "_idx")
+)
+"""What FTS5 keeps of what every role may see, in tables of its own."""
+
+_SETTINGS = frozenset(f"{each.name}_config" for each in search.SEARCHES)
+"""Which FTS5 reads of an index before all else, were it only to tell its columns: its version."""
+
+_READABLE = SHOWN_TABLES | _SCHEMA | _FUNCTIONS | _SEARCHED | _SETTINGS
+_HIDDEN = PERSONAL_TABLES | search.PERSONAL
 _PRAGMAS = "pragma_"
 
 _ATTACHING = frozenset({sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH})
@@ -95,7 +107,7 @@ def _all(action: int, *_: str | None) -> int:
 
 
 def _nobody(action: int, table: str | None, *_: str | None) -> int:
-    if action == sqlite3.SQLITE_READ and table not in _SCHEMA and not str(table).startswith(_PRAGMAS):
+    if action == sqlite3.SQLITE_READ and table not in _SCHEMA | _SETTINGS and not str(table).startswith(_PRAGMAS):
         return sqlite3.SQLITE_DENY
     return _all(action)
 
@@ -108,4 +120,4 @@ def _auditor(action: int, table: str | None, column: str | None, *_: str | None)
     if table in VIEWS or str(table).startswith(_PRAGMAS):
         return sqlite3.SQLITE_OK  # What is under a view is asked for by itself.
     # Without a column SQLite asks for rows alone, and under a WITH's own name too.
-    return sqlite3.SQLITE_OK if not column and table not in PERSONAL_TABLES else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if not column and table not in _HIDDEN else sqlite3.SQLITE_DENY

@@ -49,6 +49,13 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         "SELECT * FROM named",
         "SELECT * FROM of_a_later_version",
         "SELECT max(last_name) OVER () FROM users",
+        "SELECT rowid FROM users_fts WHERE users_fts MATCH 'ivan'",
+        "SELECT rowid FROM users_fts",
+        "SELECT count(*) FROM users_fts",
+        "SELECT block FROM users_fts_data",
+        "SELECT rowid FROM bodies_fts WHERE bodies_fts MATCH 'ivan'",
+        "SELECT body FROM bodies_fts",
+        "SELECT block FROM bodies_fts_data",
         "ATTACH 'other.db' AS other",
     ],
 )
@@ -73,6 +80,8 @@ def test_an_auditor_may_not_run_sql_over_what_is_personal_or_unknown(connection:
         ("SELECT length(body) FROM (SELECT * FROM deliveries)", (None,)),
         ("WITH a AS (SELECT 1) SELECT count(*) FROM a", (1,)),
         ("SELECT value FROM json_each('[5]')", (5,)),
+        ("SELECT summary FROM deliveries_fts WHERE deliveries_fts MATCH 'hat'", ("what",)),
+        ("SELECT count(*) FROM sims_fts WHERE sims_fts MATCH 'hat'", (0,)),
         ("SELECT count(*) FROM sim_status", (0,)),
         ("SELECT count(*) > 0 FROM sqlite_master", (1,)),
     ],
@@ -104,7 +113,13 @@ def test_nobody_reads_anything(connection: sqlite3.Connection) -> None:
     roles.authorize(connection, None)
 
     assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,)
-    for name in (*BY_NAME, *VIEWS):
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
+    for name in names:
+        assert connection.execute(f"PRAGMA table_info({name})").fetchall()
+    assert set(names) > {*BY_NAME, *VIEWS}
+    for name in names:
+        if name.endswith("_fts_config"):
+            continue
         with pytest.raises(sqlite3.DatabaseError, match=REFUSED):
             connection.execute(f"SELECT count(*) FROM {name}")
 
