@@ -139,6 +139,18 @@ class Postgres:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
+    def cpu_s(self) -> float:
+        """Seconds of processor that its processes have used, those that ended too."""
+        postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        ticks = 0
+        for process in (str(postmaster), *children):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+                # Of the postmaster also what its ended children had used.
+                ticks += sum(map(int, fields[11:15] if process == str(postmaster) else fields[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def make_log(self, database: str) -> Server:
         """A new log in a database, made if it is not there; where the application finds it."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
