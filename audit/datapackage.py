@@ -190,8 +190,8 @@ def _holds(name: str, column: str, other: str, selection: Selection) -> bool:
 
 
 def _left_out(selection: Selection) -> list[str]:
-    bodies = [] if selection.bodies or "deliveries" not in selection.parts else ["deliveries.body"]
-    return [part for part in PARTS if part not in selection.parts] + bodies
+    columns = [f"{part}.{column}" for part in selection.parts for column in sorted(selection.withheld(part))]
+    return [part for part in PARTS if part not in selection.parts] + columns
 
 
 def _described(name: str) -> _Described:

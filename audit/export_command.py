@@ -15,6 +15,7 @@ from audit import destination, options
 from audit import folder as folders
 from audit.export import prepare
 from audit.formats import FORMATS
+from audit.roles import WITHHELD
 from audit.selection import PARTS, PERSONAL, is_ranged, moment, select
 from schema.errors import ConfigurationError
 
@@ -49,8 +50,9 @@ themselves, named by their SHA-256.
 Other tables are taken whole, as they are at the snapshot:
 {", ".join(part for part in PARTS if not is_ranged(part))}.
 
-{", ".join(part for part in PARTS if part in PERSONAL)} and the bodies of deliveries hold
-personal data: they are taken with --personal-data only.
+{", ".join(part for part in PARTS if part in PERSONAL)} hold personal data, and these columns may:
+{", ".join(f"{table}.{column}" for table, columns in WITHHELD.items() for column in sorted(columns))}.
+They are taken with --personal-data only.
 
 In CSV an apostrophe stands before text that a spreadsheet would run; datapackage.json
 says how to take it off.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from audit import roles
 from schema.errors import ConfigurationError
 from schema.event import instant
 from schema.tables import BY_NAME
@@ -20,9 +21,8 @@ EVENTS: Final = "events"
 PARTS: Final = (*BY_NAME, EVENTS)
 """All that can be exported: the read model's tables by name, and the events."""
 
-PERSONAL: Final = frozenset({"users", "rebuild_changes", EVENTS})
-"""Parts that hold personal data: what a rebuild changed may be anything, and bodies as
-received hold the secrets too that no table shows."""
+PERSONAL: Final = roles.PERSONAL_TABLES | {EVENTS}
+"""Parts that hold personal data; events as received hold the secrets too that no table shows."""
 
 _MOMENT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -37,15 +37,19 @@ class Selection:
     ``since`` (inclusive) and ``until`` (exclusive) are instants as the log writes
     them, or None for no bound; they bound the histories, by time of receipt. A
     table of current states is taken whole. ``source`` bounds every table that
-    knows sources. ``parts`` are names of `PARTS`, in that order; ``bodies`` says
-    whether deliveries show their bodies.
+    knows sources. ``parts`` are names of `PARTS`, in that order; ``personal`` says
+    whether columns are taken that may hold personal data.
     """
 
     since: str | None
     until: str | None
     source: str | None
     parts: tuple[str, ...]
-    bodies: bool
+    personal: bool
+
+    def withheld(self, table: str) -> frozenset[str]:
+        """The columns of a table that it doesn't take."""
+        return frozenset() if self.personal else roles.WITHHELD.get(table, frozenset())
 
     @property
     def timed(self) -> bool:
@@ -76,8 +80,8 @@ def select(
 ) -> Selection:
     """The selection of these parts, or of all that are allowed where None are named.
 
-    ``allowed`` are the parts that whoever asks may have; bodies of deliveries are
-    shown to those who may have the events. Raises `ConfigurationError`, which lists
+    ``allowed`` are the parts that whoever asks may have; columns that may hold personal
+    data are for those who may have the events. Raises `ConfigurationError`, which lists
     the names that can be chosen, for any other; and where the range is empty.
     """
     choices = [part for part in PARTS if part in allowed]

@@ -69,7 +69,7 @@ class Snapshot:
         count = f'SELECT count(*), min("position"), max("position") FROM {quoted(name)} {condition}'
         rows, first, last = self.connection.execute(count, parameters).fetchone()
         order = ", ".join(map(quoted, table.key))
-        size = BODY_BATCH_ROWS if name == "deliveries" and selection.bodies else BATCH_ROWS
+        size = BODY_BATCH_ROWS if name == "deliveries" and selection.personal else BATCH_ROWS
 
         def select(expressions: Sequence[str]) -> Iterator[Batch]:
             sql = f"SELECT {', '.join(expressions)} FROM {self._relation(name)} {condition} ORDER BY {order}"
@@ -141,10 +141,9 @@ def require_source(snapshot: Snapshot, source: str) -> None:
 
 
 def fields(table: Table, selection: Selection) -> tuple[Field, ...]:
-    """A table's columns as an export has them: bodies only where they may be shown, files by their path."""
-    columns = [field(name, kind) for name, kind in table.columns.items()]
-    if table.name == "deliveries" and not selection.bodies:
-        return tuple(column for column in columns if column.name != "body")
+    """A table's columns as an export has them: without what is withheld, files by their path."""
+    withheld = selection.withheld(table.name)
+    columns = [field(name, kind) for name, kind in table.columns.items() if name not in withheld]
     return tuple(PATH if column.name == "content" else column for column in columns)
 
 

@@ -14,7 +14,7 @@ from jinja2 import ChoiceLoader, FileSystemLoader
 from pluggy import HookimplMarker
 
 from audit import roles
-from audit.site import access, cells, closed, headers, login, permissions, rows
+from audit.site import access, cells, closed, export, headers, login, permissions, rows
 from audit.site.installation import installation
 from audit.site.routes import ROUTES
 
@@ -51,7 +51,7 @@ def register_routes(datasette: Datasette) -> list[tuple[str, object]]:
     """Our pages, and the closing of those of Datasette's that tell of the machine."""
     if installation(datasette) is None:
         return []
-    return [*ROUTES, *login.ROUTES, *closed.ROUTES, rows.route(datasette)]
+    return [*ROUTES, *login.ROUTES, *export.ROUTES, *closed.ROUTES, rows.route(datasette)]
 
 
 @hookimpl

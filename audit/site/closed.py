@@ -10,8 +10,8 @@ from typing import NoReturn
 
 from datasette.utils.asgi import NotFound  # type: ignore[import-untyped]
 
-OPEN = r"(?:static|static-plugins)/.+|(?:login|logout)|(?:actor|versions)(?:\.json)?"
-"""Files for the browser, logging in and out, who one is, and which versions answer."""
+OPEN = r"(?:static|static-plugins)/.+|(?:login|logout)|export(?:\.zip)?|(?:actor|versions)(?:\.json)?"
+"""Files for the browser, logging in and out, exports, who one is, and which versions answer."""
 
 
 async def closed() -> NoReturn:
