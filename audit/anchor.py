@@ -57,6 +57,13 @@ def parse(text: str) -> Anchor:
     return Anchor(origin, parse_number(size), parse_hash(root), tuple(extensions))
 
 
+def apart(text: str) -> list[str]:
+    """The notes in a file that several were appended to, each with an empty line after it."""
+    blocks = text.split("\n\n")
+    pairs = zip(blocks[::2], blocks[1::2], strict=False)
+    return [f"{body}\n\n{signatures.removesuffix(chr(10))}\n" for body, signatures in pairs]
+
+
 def parse_number(text: str) -> int:
     """The size or index in a text, in its one decimal form. Raises `ProofError`."""
     if not re.fullmatch("0|[1-9][0-9]{0,18}", text, re.ASCII) or int(text) >= SIZE_LIMIT:

@@ -26,6 +26,7 @@ from audit.backup import backup
 from audit.correct import correct
 from audit.doctor_command import doctor
 from audit.export_command import export
+from audit.keys_command import keys
 from audit.log_command import log
 from audit.rebuild import command as rebuild
 from audit.seal_command import seal
@@ -34,7 +35,10 @@ from audit.simulate import simulate
 from audit.sources import sources, webhook_url
 from audit.status import status as status_of
 from audit.supervisor import STOP_SIGNALS, end_with_supervisor, supervise
+from audit.tiles_command import tiles
 from audit.users_command import users
+from audit.verify_command import command as verify
+from audit.witness_command import witness
 from ingest import sources as registry
 from schema import configuration
 from schema.errors import SimtrailError, SourceError
@@ -329,6 +333,10 @@ def append(*, files: tuple[Path, ...], data: Path, place: Place | None, source: 
             click.echo(f"{position}\t{name}")
 
 
+main.add_command(verify)
+main.add_command(keys)
+main.add_command(witness)
+main.add_command(tiles)
 main.add_command(doctor)
 main.add_command(log)
 main.add_command(backup)

@@ -12,6 +12,8 @@ happens between the two, and whoever else may hold the signature.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from urllib.parse import quote
 
@@ -25,6 +27,7 @@ from audit.tiles import nodes
 from schema.errors import SealError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -209,6 +212,10 @@ class Seals:
         """Where positions run on without a gap: the first leaf, from 0, and the first position of each run."""
         return [(leaf, position) for leaf, position in self._all("SELECT leaf, position FROM runs ORDER BY leaf")]
 
+    def positions(self, start: int, end: int) -> list[int]:
+        """The positions of the leaves from one number up to another, as they were sealed."""
+        return positions(self.runs(), start, end)
+
     def leaves_before(self, position: int) -> int:
         """How many leaves are of positions below one."""
         run = self._one("SELECT leaf, position FROM runs WHERE position < ? ORDER BY position DESC LIMIT 1", position)
@@ -252,6 +259,19 @@ class Seals:
     def _one(self, sql: str, *parameters: object) -> tuple[Any, ...] | None:
         found = self._all(sql, *parameters)
         return found[0] if found else None
+
+
+def positions(runs: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
+    """The positions of the leaves from one number up to another, by the runs; as many as these tell of."""
+    found: list[int] = []
+    run = max(0, bisect_right(runs, start, key=itemgetter(0)) - 1)
+    while start < end and run < len(runs):
+        first, position = runs[run]
+        run += 1
+        following = min(end, runs[run][0]) if run < len(runs) else end
+        found.extend(range(position + start - first, position + following - first))
+        start = following
+    return found
 
 
 def open_to_read(path: Path) -> Seals:

@@ -8,7 +8,7 @@ smaller tree is the beginning of what is kept.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from audit.merkle import HASH_BYTES, parents, perfect
 
@@ -97,8 +97,8 @@ def nodes(load: Load) -> Node:
     return node
 
 
-def path(level: int, index: int, width: int = WIDTH) -> str:
-    """Where a tile is published: ``tile/<L>/<N>[.p/<W>]``, the index in groups of three digits."""
+def path(level: int | Literal["entries"], index: int, width: int = WIDTH) -> str:
+    """Where a tile, or a bundle of leaves, is published: ``tile/<L>/<N>[.p/<W>]``, the index in groups of three digits."""
     digits = f"{index:03d}"
     digits = digits.zfill(-len(digits) // 3 * -3)
     groups = [digits[at : at + 3] for at in range(0, len(digits), 3)]

@@ -7,8 +7,6 @@ which of the two was changed.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from operator import itemgetter
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
@@ -19,6 +17,7 @@ from audit import note as notes
 from audit.anchor import opened
 from audit.keys import check_lineage
 from audit.merkle import HASH_BYTES, Edge
+from audit.seals import positions
 from audit.tiles import HEIGHT, WIDTH
 from schema.errors import LogError, ProofError
 
@@ -34,7 +33,7 @@ BEFORE_ALL = -(1 << 63)
 
 RESTORE = "restore seals.db from a backup"
 
-Kind: TypeAlias = Literal["changed", "removed", "added", "anchor", "signature", "key", "tile", "kept"]
+Kind: TypeAlias = Literal["changed", "removed", "added", "anchor", "signature", "key", "tile", "kept", "stamp", "table"]
 
 
 TOLD: dict[Kind, str] = {
@@ -262,15 +261,7 @@ class Walk:
 
     def _positions(self, start: int, end: int) -> list[int]:
         """The positions that leaves had when they were sealed."""
-        found: list[int] = []
-        run = max(0, bisect_right(self._runs, start, key=itemgetter(0)) - 1)
-        while start < end and run < len(self._runs):
-            first, position = self._runs[run]
-            run += 1
-            following = min(end, self._runs[run][0]) if run < len(self._runs) else end
-            found.extend(range(position + start - first, position + following - first))
-            start = following
-        return found
+        return positions(self._runs, start, end)
 
     def _between(self, start: int, end: int) -> tuple[int, int]:
         """The first and the last position of leaves; the first there is, where seals.db does not tell."""

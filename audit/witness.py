@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
@@ -45,6 +45,13 @@ SIZE_TYPE = "text/x.tlog.size"
 """The media type of the size that a witness answers a conflict with."""
 
 LOCK_TIMEOUT_S = 5
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS witness (one INTEGER PRIMARY KEY CHECK (one = 1), vkey TEXT NOT NULL) STRICT",
+    """CREATE TABLE IF NOT EXISTS cosigned (
+        origin TEXT PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL, note TEXT NOT NULL
+    ) STRICT""",
+)
 
 
 class Refused(Exception):
@@ -83,13 +90,17 @@ class Witness:
                 path, isolation_level=None, timeout=LOCK_TIMEOUT_S, check_same_thread=False
             )
             self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS cosigned (origin TEXT PRIMARY KEY, size INTEGER NOT NULL,"
-                " root BLOB NOT NULL, note TEXT NOT NULL) STRICT",
-            )
+            for table in _TABLES:
+                self._connection.execute(table)
+            self._connection.execute("INSERT OR IGNORE INTO witness VALUES (1, ?)", (signer.key.vkey,))
+            (vkey,) = self._connection.execute("SELECT vkey FROM witness").fetchone()
         except sqlite3.Error as error:
             msg = f"the witness's file {path} can't be opened: {error}"
             raise SealError(msg) from error
+        if vkey != signer.key.vkey:
+            self._connection.close()
+            msg = f"the witness's file {path} is that of {vkey}, not of {signer.key.vkey}: put the right key back"
+            raise SealError(msg)
 
     def __enter__(self) -> Self:
         """The witness itself."""
@@ -154,6 +165,19 @@ class Witness:
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+
+
+def name_in(path: Path) -> str | None:
+    """The name of the witness whose file this is; None where there is none yet. Raises `SealError`."""
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)) as connection:
+            found = connection.execute("SELECT vkey FROM witness").fetchone()
+    except sqlite3.Error as error:
+        msg = f"the witness's file {path} can't be read: {error}"
+        raise SealError(msg) from error
+    return None if found is None else notes.parse_key(found[0]).name
 
 
 def create_app(witness: Witness) -> Starlette:

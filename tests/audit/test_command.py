@@ -42,7 +42,7 @@ COMMANDS = [
     "asof",
     "export",
 ]
-COMMANDS += ["status", "append", "doctor", "log", "backup", "simulate"]
+COMMANDS += ["status", "append", "verify", "keys", "witness", "tiles", "doctor", "log", "backup", "simulate"]
 
 
 def run(*arguments: str | Path, stdin: bytes | None = None, variables: Mapping[str, str] | None = None) -> Result:
@@ -100,6 +100,8 @@ SHARED: dict[str | tuple[str, str], str] = {
     "publish-host": "SIMTRAIL_PUBLISH_HOST",
     "publish-port": "SIMTRAIL_PUBLISH_PORT",
     "public": "SIMTRAIL_PUBLIC",
+    ("witness", "host"): "SIMTRAIL_WITNESS_HOST",
+    ("witness", "port"): "SIMTRAIL_WITNESS_PORT",
     ("publish", "host"): "SIMTRAIL_PUBLISH_HOST",
     ("publish", "port"): "SIMTRAIL_PUBLISH_PORT",
 }
@@ -623,7 +625,7 @@ def test_project_stops_after_the_batch_under_way(
 
 def test_every_command_that_opens_the_log_takes_its_place() -> None:
     """A command with --data has --log too, unless it opens no log."""
-    without = {("simulate",), *(path for path in EVERY if path[0] in {"sources", "users"})}
+    without = {("simulate",), *(path for path in EVERY if path[0] in {"sources", "users", "keys", "witness"})}
     taking = {path for path, each in EVERY.items() if "--log" in {name for p in each.params for name in p.opts}}
     folders = {path for path, each in EVERY.items() if "--data" in {name for p in each.params for name in p.opts}}
     assert taking - {("log", "init")} == folders - without
