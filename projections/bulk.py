@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, NoReturn, Self
 
 from sqlite_utils import Database
 
-from projections import loader
+from projections import loader, pipe
 from projections.first_deliveries import FirstDeliveries
 from projections.loader import Loader
 from projections.read_model import ReadModel
@@ -130,7 +130,7 @@ class _Process:
     def send(self, messages: list[Message]) -> None:
         """Send it messages; the last one is waited for. Raises `ReadModelError` where it couldn't go on."""
         try:
-            loader.write(self._pipe, messages)
+            pipe.write(self._pipe, loader.packed(messages))
         except BrokenPipeError:
             self._fail()
         if isinstance(messages[-1], loader.Finish):
@@ -142,10 +142,10 @@ class _Process:
     def end(self) -> None:
         """Be sure that it has ended: nothing may write the file any more."""
         self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for end in (self._process.stdin, self._process.stdout):
             with suppress(BrokenPipeError):
-                if pipe is not None:
-                    pipe.close()
+                if end is not None:
+                    end.close()
         self._process.wait()
 
     def _fail(self, said: str | None = None) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,7 @@ from schema.readings import JobCallback, Notification, Unreadable, Unrecognised
 if TYPE_CHECKING:
     from projections.context import Context
     from projections.read_model import ReadModel
-    from schema.event import Delivery, Event
-    from schema.readings import Reading
+    from projections.reading import Read, Said
 
 KIND: dict[type, str] = {
     JobCallback: "job_callback",
@@ -33,37 +31,32 @@ SUMMARY_CHARACTERS = 200
 _encode = msgspec.json.Encoder().encode
 
 
-def digest(delivery: Delivery) -> str:
-    """The sha256 of the body as received, in lower-case hex."""
-    return hashlib.sha256(delivery.body).hexdigest()
-
-
-def repeat_of(model: ReadModel, delivery: Delivery, sha256: str, window_s: int) -> int | None:
+def repeat_of(model: ReadModel, event: Read, window_s: int) -> int | None:
     """The first delivery that this one repeats: same source, same body, within the window.
 
     The window is counted from that first one, so a body that keeps coming is a new
     fact once in each window and can't be hidden by its own repeats.
     """
-    first = model.first_deliveries.get(delivery.source, sha256)
+    first = model.first_deliveries.get(event.source, event.sha256)
     if first is None:
         return None
     position, received_at = first
     until = instant(datetime.fromisoformat(received_at) + timedelta(seconds=window_s))
-    return position if delivery.received_at <= until else None
+    return position if event.received_at <= until else None
 
 
-def record(context: Context, event: Event, reading: Reading | Correction, sha256: str, job: str | None) -> None:
+def record(context: Context, event: Read, job: str | None) -> None:
     """Add the event's row."""
-    model, repeat, delivery = context.model, context.repeat, event.delivery
+    model, repeat, reading = context.model, context.repeat, event.said
     kind = KIND[type(reading)]
     voided_by = model.voided.get(event.position)
     if repeat is None and voided_by is None and not isinstance(reading, Correction):
-        model.first_deliveries.note(delivery.source, sha256, event.position, delivery.received_at)
+        model.first_deliveries.note(event.source, event.sha256, event.position, event.received_at)
     model.deliveries.rows.append(
         (
             event.position,
-            delivery.received_at,
-            delivery.source,
+            event.received_at,
+            event.source,
             kind,
             reading.type if isinstance(reading, Notification | Unrecognised) else None,
             reading.queue if isinstance(reading, JobCallback) else None,
@@ -75,22 +68,22 @@ def record(context: Context, event: Event, reading: Reading | Correction, sha256
             job,
             _items(reading),
             len(reading.files) if isinstance(reading, Notification | Unrecognised) else 0,
-            len(delivery.body),
-            sha256,
-            delivery.remote,
-            _encode(delivery.headers).decode(),
+            event.body_bytes,
+            event.sha256,
+            event.remote,
+            event.headers,
             _published(reading),
         ),
     )
 
 
-def _anomalies(reading: Reading | Correction) -> str:
+def _anomalies(reading: Said) -> str:
     if isinstance(reading, Unreadable | Correction) or not reading.anomalies:
         return "[]"
     return _encode(reading.anomalies).decode()
 
 
-def _published(reading: Reading | Correction) -> str:
+def _published(reading: Said) -> str:
     if not isinstance(reading, Correction):
         return reading.body
     if reading.evidence is None:
@@ -99,7 +92,7 @@ def _published(reading: Reading | Correction) -> str:
     return _encode(replace(reading, evidence=Evidence(reading.evidence.name, b""))).decode()
 
 
-def summary(reading: Reading | Correction) -> str:
+def summary(reading: Said) -> str:
     """A reading in one line."""
     match reading:
         case JobCallback():
@@ -121,7 +114,7 @@ def _shown(number: int | None) -> str:
     return "?" if number is None else str(number)
 
 
-def _items(reading: Reading | Correction) -> int:
+def _items(reading: Said) -> int:
     match reading:
         case JobCallback():
             return len(reading.sims)

@@ -12,50 +12,37 @@ from projections import accounts, bills, deliveries, files, jobs, sims
 from projections import corrections as correct
 from projections.context import Context
 from projections.sims import Touch
-from schema import correction as corrections
 from schema.correction import Correction
-from schema.event import CORRECTION
 from schema.readings import JobCallback, Notification, Unreadable, Unrecognised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from projections.read_model import ReadModel
-    from schema.decode import Decoder
-    from schema.event import Event
-    from schema.readings import Reading
+    from projections.reading import Read, Said
 
 
-def read(event: Event, decoder: Decoder) -> Reading | Correction:
-    """What an event says: total for a delivery; for a correction, which is ours, `LogError` if it is damaged."""
-    if event.topic == CORRECTION:
-        return corrections.decode(event.delivery.body)
-    return decoder.decode(event.delivery.body)
-
-
-def fold(model: ReadModel, decoder: Decoder, page: Sequence[Event]) -> None:
+def fold(model: ReadModel, page: Sequence[Read]) -> None:
     """Bring the read model, in memory, from before a page of events to after it."""
-    readings = [read(event, decoder) for event in page]
-    digests = [deliveries.digest(event.delivery) for event in page]
-    model.first_deliveries.ask(digests)
-    jobs.ask(model, page, readings)
-    sims.ask(model, page, readings)
-    for event, reading, sha256 in zip(page, readings, digests, strict=True):
-        _fold(model, event, reading, sha256)
+    model.first_deliveries.ask(event.sha256 for event in page)
+    jobs.ask(model, page)
+    sims.ask(model, page)
+    for event in page:
+        _fold(model, event)
 
 
-def _fold(model: ReadModel, event: Event, reading: Reading | Correction, sha256: str) -> None:
-    delivery = event.delivery
+def _fold(model: ReadModel, event: Read) -> None:
     configuration = model.configuration
+    said = event.said
     counts = event.position not in model.voided
     repeat = None
-    if counts and not isinstance(reading, Correction):
-        repeat = deliveries.repeat_of(model, delivery, sha256, configuration.redelivery_window_s)
+    if counts and not isinstance(said, Correction):
+        repeat = deliveries.repeat_of(model, event, configuration.redelivery_window_s)
     context = Context(
         model,
         event.position,
-        delivery.received_at,
-        delivery.source,
+        event.received_at,
+        event.source,
         repeat,
         "applied" if repeat is None else "repeat",
         model.operation,
@@ -63,13 +50,13 @@ def _fold(model: ReadModel, event: Event, reading: Reading | Correction, sha256:
         configuration.working_days,
     )
     account = accounts.opened(context)
-    job = _apply(context, reading, account) if counts else None
-    deliveries.record(context, event, reading, sha256, job)
+    job = _apply(context, said, account) if counts else None
+    deliveries.record(context, event, job)
     if repeat is None:
         accounts.settle(context, account)
 
 
-def _apply(context: Context, reading: Reading | Correction, account: accounts.Account) -> str | None:
+def _apply(context: Context, reading: Said, account: accounts.Account) -> str | None:
     """Apply what an event says; the key of the job that it is about, if it is about one."""
     match reading:
         case JobCallback():

@@ -6,10 +6,10 @@ import itertools
 import sqlite3
 from typing import TYPE_CHECKING
 
-from projections import corrections, read_model, rebuild, replacement
+from projections import read_model, rebuild, replacement
 from projections.fold import fold
+from projections.reader import Reader
 from projections.record import INSTALLED
-from schema.decode import Decoder
 from schema.errors import LogAway, LogNotThere, ReadModelError, ReadModelOld, ReadModelOutdated
 from schema.log import open_to_read
 
@@ -19,15 +19,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from projections.read_model import LiveModel
+    from projections.reading import Read
     from projections.record import By
     from schema.configuration import Configuration
-    from schema.event import Event
     from schema.log import Log
     from schema.log_place import Place
 
 POLL_S = 0.05
 """How long the follower sleeps between looks at the log's version: a delivery is
 published within a tenth of a second, and a look costs microseconds."""
+
+BATCH_EVENTS = 10_000
+"""Events a commit at most, where there is much to catch up with: a card or a page of an index
+that many of them touch is written once. It takes about a second, which a stop then waits for."""
+
+BATCH_BYTES = 32 * 1024 * 1024
+"""Bytes of their states at most, as of a page of the log."""
 
 OUTDATED_S = 1.0
 """How long it sleeps while the read model waits for a person to rebuild it."""
@@ -150,28 +157,28 @@ class _Follower:
         )
 
     def _run(self, model: LiveModel) -> int:
-        decoder = Decoder(model.configuration)
         position = model.position()
         if position > self._log.head():
             msg = (
                 f"the read model is at position {position}, past the log's head {self._log.head()}: {read_model.REMEDY}"
             )
             raise ReadModelError(msg)
-        while not self._stop.is_set():
-            page = self._log.after(position)
-            if page:
-                position = self._step(model, decoder, page, position)
-            elif self._once:
-                break
-            else:
-                self._log.wait(self._stop)
+        with Reader(self._log, model.configuration, events=BATCH_EVENTS, page_bytes=BATCH_BYTES) as reader:
+            while not self._stop.is_set():
+                page = reader.after(position)
+                if page:
+                    position = self._step(model, page, position)
+                elif self._once:
+                    break
+                else:
+                    self._log.wait(self._stop)
         return position
 
-    def _step(self, model: LiveModel, decoder: Decoder, page: Sequence[Event], position: int) -> int:
-        plain = list(itertools.takewhile(lambda event: not corrections.is_void(event), page))
+    def _step(self, model: LiveModel, page: Sequence[Read], position: int) -> int:
+        plain = list(itertools.takewhile(lambda event: not event.makes_void, page))
         try:
             if plain:
-                position = apply(model, decoder, plain, since=position)
+                position = apply(model, plain, since=position)
             else:
                 # What is void can't be taken back from the rows: they are made again without it.
                 last = page[0].position
@@ -186,7 +193,7 @@ class _Follower:
         return position
 
 
-def apply(model: LiveModel, decoder: Decoder, page: Sequence[Event], *, since: int) -> int:
+def apply(model: LiveModel, page: Sequence[Read], *, since: int) -> int:
     """Fold a page of events into the read model, in one commit; the position to go on from.
 
     The page holds all events after ``since``. Those that the read model already
@@ -197,9 +204,9 @@ def apply(model: LiveModel, decoder: Decoder, page: Sequence[Event], *, since: i
     try:
         start = model.begin()
         fresh = [event for event in page if event.position > start] if start >= since else []
-        fold(model, decoder, fresh)
+        fold(model, fresh)
         if fresh:
-            model.commit(fresh[-1].position, fresh[-1].delivery.received_at)
+            model.commit(fresh[-1].position, fresh[-1].received_at)
             return fresh[-1].position
     except BaseException:
         model.roll_back()

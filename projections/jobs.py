@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from projections.context import Context
     from projections.read_model import ReadModel
-    from schema.event import Event
+    from projections.reading import Read
     from schema.readings import Status
 
 IMPLIED: dict[str, Status] = {"lock": "blocked", "unlock": "active"}
@@ -56,14 +56,10 @@ _Awaited = tuple[str | None, str | None, str | None, str | None]
 _read_awaiting = msgspec.json.Decoder(list[_Awaited]).decode
 
 
-def ask(model: ReadModel, page: Sequence[Event], readings: Sequence[object]) -> None:
+def ask(model: ReadModel, page: Sequence[Read]) -> None:
     """Read the rows that a page of events is about at once: one look-up for all costs less than one for each."""
     model.jobs.ask(
-        {
-            f"{event.delivery.source}:{reading.qid}"
-            for event, reading in zip(page, readings, strict=True)
-            if isinstance(reading, JobCallback)
-        },
+        {f"{event.source}:{event.said.qid}" for event in page if isinstance(event.said, JobCallback)},
     )
 
 

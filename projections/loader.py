@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import gc
 import sqlite3
-import struct
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from sqlite_utils import Database
 
-from projections import statements
+from projections import pipe, statements
 from projections.statements import Identified  # noqa: TC001 - msgspec reads it
 from schema import tables
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DONE = "done"
 
@@ -37,8 +33,6 @@ PRAGMAS = (
     f"cache_size = -{CACHE_KIB}",
 )
 """A file that will be thrown away if anything goes wrong needs no care."""
-
-_LENGTH = struct.Struct(">Q")
 
 
 class Insert(msgspec.Struct, tag="insert", array_like=True, frozen=True):
@@ -71,22 +65,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Message])
 
 
-def write(pipe: IO[bytes], messages: list[Message]) -> None:
-    """Send messages."""
-    content = _encoder.encode(messages)
-    pipe.write(_LENGTH.pack(len(content)))
-    pipe.write(content)
-    pipe.flush()
-
-
-def read(pipe: IO[bytes]) -> Iterator[list[Message]]:
-    """The messages of a pipe, as they were sent together, as far as they come whole."""
-    while len(head := pipe.read(_LENGTH.size)) == _LENGTH.size:
-        (length,) = _LENGTH.unpack(head)
-        content = pipe.read(length)
-        if len(content) < length:
-            return
-        yield _decoder.decode(content)
+def packed(messages: list[Message]) -> bytes:
+    """Messages on their way together."""
+    return _encoder.encode(messages)
 
 
 class Loader:
@@ -130,7 +111,8 @@ def main(path: str) -> int:
     messages: list[Message] = []
     try:
         loader = Loader(path)
-        for messages in read(sys.stdin.buffer):
+        for content in pipe.read(sys.stdin.buffer):
+            messages = _decoder.decode(content)
             loader.send(messages)
         loader.end()
     except (sqlite3.Error, OSError) as error:

@@ -20,7 +20,7 @@ from projections.bulk import BulkModel
 from projections.corrections import is_void, voided
 from projections.fold import fold
 from projections.read_model import CACHE_KIB
-from schema.decode import Decoder
+from projections.reader import Reader
 from schema.errors import ReadModelError
 from schema.tables import BY_NAME
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from projections.reading import Read
     from schema.configuration import Configuration
-    from schema.event import Event
     from schema.log import Log
 
-BATCH_EVENTS = 5_000
-"""Events a transaction: enough that committing costs nothing; the log's page bounds their bytes."""
+BATCH_EVENTS = 2_000
+"""Events folded and loaded together: enough that their hand-over costs nothing; the log's page bounds their bytes."""
 
 SPACE_FACTOR = 1.2
 """Free space asked for, as a multiple of the live read model or of the log, whichever is
@@ -67,12 +67,15 @@ def build(  # noqa: PLR0913 - what a rebuild needs, each by name
     try:
         until = _Until(log.head() if last is None else last, moment)
         with BulkModel(path, configuration, until.last) as model:
-            known = [event for event in log.corrections(until.last) if until.holds(event)]
+            known = [
+                event
+                for event in log.corrections(until.last)
+                if until.holds(event.position, event.delivery.received_at)
+            ]
             model.voided = voided(known)
-            decoder = Decoder(configuration)
-            for page in _pages(log, 0, until, on_progress):
-                fold(model, decoder, page)
-                model.commit(page[-1].position, page[-1].delivery.received_at)
+            for page in _pages(log, 0, configuration, until, on_progress):
+                fold(model, page)
+                model.commit(page[-1].position, page[-1].received_at)
             model.finish()
         check(path)
     except sqlite3.Error as error:
@@ -94,11 +97,10 @@ def catch_up(log: Log, path: Path, configuration: Configuration, last: int) -> b
         start = model.position()
         if any(event.position > start and is_void(event) for event in log.corrections(last)):
             return False
-        decoder = Decoder(configuration)
-        for page in _pages(log, start, _Until(last, None), None):
+        for page in _pages(log, start, configuration, _Until(last, None), None):
             model.begin()
-            fold(model, decoder, page)
-            model.commit(page[-1].position, page[-1].delivery.received_at)
+            fold(model, page)
+            model.commit(page[-1].position, page[-1].received_at)
         return True
 
 
@@ -126,25 +128,27 @@ class _Until(msgspec.Struct, frozen=True):
     last: int
     moment: str | None
 
-    def holds(self, event: Event) -> bool:
+    def holds(self, position: int, received_at: str) -> bool:
         """Whether an event is to be folded."""
-        return event.position <= self.last and (self.moment is None or event.delivery.received_at <= self.moment)
+        return position <= self.last and (self.moment is None or received_at <= self.moment)
 
 
 def _pages(
     log: Log,
     position: int,
+    configuration: Configuration,
     until: _Until,
     on_progress: Callable[[int, int], None] | None,
-) -> Iterator[list[Event]]:
+) -> Iterator[list[Read]]:
     """The events after a position that are to be folded, a page at a time; each is told of when it was folded."""
-    while position < until.last and (page := log.after(position, max_events=BATCH_EVENTS)):
-        position = page[-1].position
-        events = [event for event in page if until.holds(event)]
-        if events:
-            yield events
-        if on_progress is not None:
-            on_progress(min(position, until.last), until.last)
+    with Reader(log, configuration, events=BATCH_EVENTS) as reader:
+        while position < until.last and (page := reader.after(position, until.last)):
+            position = page[-1].position
+            events = [event for event in page if until.holds(event.position, event.received_at)]
+            if events:
+                yield events
+            if on_progress is not None:
+                on_progress(min(position, until.last), until.last)
 
 
 def check(path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from projections.changes import Changes
     from projections.context import Context
     from projections.read_model import ReadModel
-    from schema.event import Event
+    from projections.reading import Read
     from schema.readings import SimCard, Status
 
 IDENTIFIERS = ("iccid", "imsi", "msisdn", "platform_id")
@@ -64,14 +64,14 @@ class Touch(msgspec.Struct, frozen=True):
     job: str | None = None
 
 
-def ask(model: ReadModel, page: Sequence[Event], readings: Sequence[object]) -> None:
+def ask(model: ReadModel, page: Sequence[Read]) -> None:
     """Read the rows that a page of events is about at once: one look-up for all costs less than one for each."""
     if model.sims.all_held:
         return
     named: dict[str, dict[int, SimCard]] = {}
-    for event, reading in zip(page, readings, strict=True):
-        if isinstance(reading, JobCallback | Notification):
-            named.setdefault(event.delivery.source, {}).update((id(card), card) for card in reading.sims)
+    for event in page:
+        if isinstance(event.said, JobCallback | Notification):
+            named.setdefault(event.source, {}).update((id(card), card) for card in event.said.sims)
     for source, observed in named.items():
         cards = observed.values()
         model.sims.ask({f"{source}:{card.iccid}" for card in cards if card.iccid is not None})

@@ -124,7 +124,8 @@ class Log(Application[UUID]):
 
     name = "simtrail"
 
-    def __init__(self, made: Callable[[Environment], object], settings: dict[str, str]) -> None:
+    def __init__(self, place: Place, made: Callable[[Environment], object], settings: dict[str, str]) -> None:
+        self.place = place
         self._made = made
         super().__init__(settings)
 
@@ -272,7 +273,7 @@ def open_to_append(place: Place, *, checkpoints: bool = True) -> Log:
     try:
         if isinstance(place, Server):
             return _on_server(place)
-        log = Log(log_sqlite.Factory, log_sqlite.settings(place, create=True))
+        log = Log(place, log_sqlite.Factory, log_sqlite.settings(place, create=True))
         try:
             cast("log_sqlite.Recorder", log.recorder).begin_appending(checkpoints=checkpoints)
         except BaseException:
@@ -295,7 +296,7 @@ def open_to_read(place: Place) -> Log:
         if not log_sqlite.is_made(place):
             msg = f"there is no log at {place}: `simtrail serve` or `simtrail receive` makes one"
             raise LogNotThere(msg)
-        return Log(log_sqlite.Factory, log_sqlite.settings(place, create=False))
+        return Log(place, log_sqlite.Factory, log_sqlite.settings(place, create=False))
     except log_sqlite.Recorder.faults as error:
         msg = f"the log {place} can't be opened for reading: {error}"
         raise LogError(msg) from error
@@ -305,7 +306,7 @@ def _on_server(server: Server) -> Log:
     from schema import log_postgres  # noqa: PLC0415 - half of what a receiver with a file would load
 
     conninfo = log_postgres.conninfo(server.url)
-    log = Log(lambda env: log_postgres.Factory(env, conninfo), {})
+    log = Log(server, lambda env: log_postgres.Factory(env, conninfo), {})
     try:
         cast("log_postgres.Recorder", log.recorder).require_made()
     except log_postgres.Recorder.faults as error:

@@ -21,6 +21,7 @@ from sqlite_utils import Database
 from audit import platform, publish
 from projections.follower import apply
 from projections.read_model import open_to_write
+from projections.reading import read
 from schema import tables
 from schema.configuration import Configuration
 from schema.decode import Decoder
@@ -885,7 +886,7 @@ def month() -> list[Event]:
 
 def project(path: Path, events: list[Event]) -> None:
     model = open_to_write(path, Configuration())
-    apply(model, Decoder(Configuration()), events, since=0)
+    apply(model, read(events, Decoder(Configuration())), since=0)
     model.close()
 
 

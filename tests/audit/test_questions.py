@@ -16,6 +16,7 @@ import yaml
 from audit import publish
 from projections.follower import apply
 from projections.read_model import open_to_write
+from projections.reading import read
 from schema.configuration import Configuration
 from schema.decode import Decoder
 from schema.event import Delivery, Event, instant
@@ -62,7 +63,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
     path = tmp_path_factory.mktemp("story") / "audit.db"
     model = open_to_write(path, Configuration())
     events = [event(number, at, body) for number, (at, body) in enumerate(STORY, 1)]
-    apply(model, Decoder(Configuration()), events, since=0)
+    apply(model, read(events, Decoder(Configuration())), since=0)
     model.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
@@ -219,8 +220,10 @@ def test_a_telephone_number_is_found_in_any_form(tmp_path, text: str) -> None:
     card = {"iccid": A, "msisdn": "79001234567"}
     apply(
         model,
-        Decoder(Configuration()),
-        [event(1, "2026-03-01T00:00:00Z", {"type": "package_empty", "items": [card]})],
+        read(
+            [event(1, "2026-03-01T00:00:00Z", {"type": "package_empty", "items": [card]})],
+            Decoder(Configuration()),
+        ),
         since=0,
     )
     model.close()
@@ -249,7 +252,7 @@ def test_periods_are_the_last_days_by_themselves(tmp_path: Path) -> None:
         event(2, (now - timedelta(days=20)).isoformat(), b"recent"),
         event(3, (now - timedelta(hours=2)).isoformat(), b"new"),
     ]
-    apply(model, Decoder(Configuration()), events, since=0)
+    apply(model, read(events, Decoder(Configuration())), since=0)
     model.close()
     with closing(sqlite3.connect(path)) as connection:
 

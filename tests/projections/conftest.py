@@ -17,6 +17,7 @@ import pytest
 from projections import read_model, replacement
 from projections.corrections import is_void
 from projections.follower import apply, follow
+from projections.reading import read
 from projections.record import INSTALLED
 from schema import correction as corrections
 from schema.configuration import Configuration
@@ -83,7 +84,7 @@ class World:
                     break
                 plain = list(itertools.takewhile(lambda event: not is_void(event), page))
                 if plain:
-                    position = apply(model, decoder, plain, since=position)
+                    position = apply(model, read(plain, decoder), since=position)
                 else:
                     position = replacement.replace(
                         log, path, self.configuration, last=page[0].position, reason="void", by=INSTALLED
@@ -93,7 +94,7 @@ class World:
 
     def apply(self, model: read_model.LiveModel, page: list[Event]) -> None:
         """Fold a page, as the follower does."""
-        apply(model, Decoder(self.configuration), page, since=page[0].position - 1)
+        apply(model, read(page, Decoder(self.configuration)), since=page[0].position - 1)
 
     def rows(self, sql: str, *parameters: object) -> list[dict[str, Any]]:
         """Rows of the read model, after following the log."""

@@ -9,6 +9,7 @@ import pytest
 
 from projections import read_model
 from projections.follower import apply, follow
+from projections.reading import read
 from projections.record import By
 from schema.configuration import Configuration
 from schema.decode import Decoder
@@ -76,9 +77,9 @@ def test_two_followers_never_apply_an_event_twice(world, tables_of):
     two = read_model.open_to_write(world.audit, world.configuration)
     with open_to_read(world.log) as log:
         page = log.after(0)
-        assert apply(one, Decoder(world.configuration), page[:2], since=0) == 2
-        assert apply(two, Decoder(world.configuration), page[:3], since=0) == 3
-        assert apply(one, Decoder(world.configuration), page[1:], since=1) == 4
+        assert apply(one, read(page[:2], Decoder(world.configuration)), since=0) == 2
+        assert apply(two, read(page[:3], Decoder(world.configuration)), since=0) == 3
+        assert apply(one, read(page[1:], Decoder(world.configuration)), since=1) == 4
     one.close()
     two.close()
     assert tables_of(world.audit) == expected
@@ -90,7 +91,7 @@ def test_a_page_that_would_leave_a_gap_is_not_applied(world):
         world.send(BODY)
     model = read_model.open_to_write(world.audit, world.configuration)
     with open_to_read(world.log) as log:
-        assert apply(model, Decoder(world.configuration), log.after(1), since=1) == 0
+        assert apply(model, read(log.after(1), Decoder(world.configuration)), since=1) == 0
     model.close()
     assert read_model.tracked(world.audit) == 0
 

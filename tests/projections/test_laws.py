@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from projections import bulk, read_model, rebuild
 from projections.follower import apply
+from projections.reading import read
 from schema.decode import Decoder
 from schema.log import open_to_read
 
@@ -171,7 +172,7 @@ def test_applying_a_page_again_changes_nothing(told, tables_of, story):
         before = tables_of(path)
         model = read_model.open_to_write(path, world.configuration)
         with open_to_read(world.log) as log:
-            apply(model, Decoder(world.configuration), log.after(0), since=0)
+            apply(model, read(log.after(0), Decoder(world.configuration)), since=0)
         model.close()
         assert tables_of(path) == before
 
@@ -195,11 +196,11 @@ def test_a_crash_at_any_statement_changes_nothing(told, tables_of, story, crash)
         with open_to_read(world.log) as log:
             page = log.after(0)
             try:
-                apply(model, Decoder(world.configuration), page, since=0)
+                apply(model, read(page, Decoder(world.configuration)), since=0)
             except sqlite3.DatabaseError:
                 model._connection.set_authorizer(None)
                 assert tables_of(path) == empty
-                apply(model, Decoder(world.configuration), page, since=0)
+                apply(model, read(page, Decoder(world.configuration)), since=0)
         model._connection.set_authorizer(None)
         model.close()
         assert tables_of(path) == expected
