@@ -138,4 +138,5 @@ def filters(zone: ZoneInfo) -> dict[str, Callable[..., object]]:
         "number": number,
         "size": size,
         "ago": ago,
+        "tilde": lambda key: tilde_encode(str(key)),
     }

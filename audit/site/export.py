@@ -70,10 +70,7 @@ async def _form(datasette: Datasette, request: Request, problem: str, status: HT
 async def download(datasette: Datasette, request: Request, receive: Callable[[], Any]) -> object:
     """The archive; or the form again, with what is wrong."""
     page.require_role()
-    folder = _folder(datasette)
-    if folder is None:
-        what = "an export of a Datasette that was started by hand"
-        raise page.not_there(what)
+    folder = page.found(_folder(datasette), "an export of a Datasette that was started by hand")
     if len(_running) >= AT_A_TIME:
         problem = f"{AT_A_TIME} exports are under way, which is as many as may be: try again later"
         return await _form(datasette, request, problem, HTTPStatus.SERVICE_UNAVAILABLE)

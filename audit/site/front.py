@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from audit.site import page
+from audit.site.chart import columns, shares
 from audit.site.installation import installation
 from schema.errors import SimtrailError
 from schema.log import open_to_read
@@ -22,6 +23,9 @@ DAYS = 30
 SHOWN = 8
 """Rows of a list at most: what is more is a link away."""
 
+FEW = 5
+"""Rows of a list beside others."""
+
 DONE_DAYS = 7
 
 
@@ -37,12 +41,16 @@ async def front(datasette: Datasette, request: Request) -> object:
 def read(connection: sqlite3.Connection, now: datetime) -> dict[str, object]:
     """What the page shows. Nothing here reads a growing table whole."""
     since = (now - timedelta(days=DAYS - 1)).date()
+    statuses = _statuses(connection)
     return {
-        "statuses": _statuses(connection),
+        "statuses": statuses,
+        "cards": sum(count for _, count in statuses),
+        "status_bar": shares(statuses, "SIM cards by effective status; the list beside it has the numbers"),
         "accounts": connection.execute("SELECT * FROM accounts ORDER BY source LIMIT ?", (SHOWN,)).fetchall(),
         "bills": _bills(connection, now.date()),
         "jobs": _jobs(connection, now),
         "days": _days(connection, since, now.date()),
+        "since": since.isoformat(),
         "quarantine": _quarantine(connection),
         "latest": connection.execute(
             "SELECT position, received_at, source, summary, outcome, repeat_of FROM deliveries ORDER BY position DESC LIMIT ?",
@@ -52,14 +60,18 @@ def read(connection: sqlite3.Connection, now: datetime) -> dict[str, object]:
 
 
 def _statuses(connection: sqlite3.Connection) -> list[tuple[str, int]]:
-    """SIM cards by effective status, most first."""
-    counted: dict[str, int] = {}
-    restricted = {source for (source,) in connection.execute("SELECT source FROM accounts WHERE state = 'restricted'")}
-    rows = connection.execute("SELECT source, status, count(*) FROM sims GROUP BY source, status")
-    for source, status, count in rows:
-        effective = "blocked" if source in restricted and status != "terminated" else status
-        counted[effective] = counted.get(effective, 0) + count
-    return sorted(counted.items(), key=lambda item: -item[1])
+    """SIM cards by effective status, most first: counted by the index of statuses, in which stand keys, too."""
+    counted = dict(connection.execute("SELECT status, count(*) FROM sims GROUP BY status").fetchall())
+    restricted = connection.execute("SELECT source FROM accounts WHERE state = 'restricted'").fetchall()
+    for (source,) in restricted:
+        for status in set(counted) - {"blocked", "terminated"}:
+            (count,) = connection.execute(
+                "SELECT count(*) FROM sims WHERE status = ? AND sim > ? AND sim < ?",
+                (status, f"{source}:", f"{source};"),
+            ).fetchone()
+            counted[status] -= count
+            counted["blocked"] = counted.get("blocked", 0) + count
+    return sorted(((status, count) for status, count in counted.items() if count), key=lambda each: -each[1])
 
 
 def _bills(connection: sqlite3.Connection, today: date) -> list[dict[str, object]]:
@@ -98,7 +110,7 @@ def _jobs(connection: sqlite3.Connection, now: datetime) -> dict[str, object]:
     return {"running": running, "stalled": stalled, "done": done, "done_days": DONE_DAYS, "shown": shown}
 
 
-def _days(connection: sqlite3.Connection, since: date, until: date) -> list[dict[str, object]]:
+def _days(connection: sqlite3.Connection, since: date, until: date) -> dict[str, object]:
     """Deliveries of each day, and those among them that were not understood, by the indexes of their times and outcomes."""
     counted = dict(
         connection.execute(
@@ -115,15 +127,24 @@ def _days(connection: sqlite3.Connection, since: date, until: date) -> list[dict
             (since.isoformat(),),
         ).fetchall()
     )
-    days = [(since + timedelta(days=n)).isoformat() for n in range((until - since).days + 1)]
-    return [{"day": day, "count": counted.get(day, 0), "not_read": not_read.get(day, 0)} for day in days]
+    drawn = []
+    for n in range((until - since).days + 1):
+        day = since + timedelta(days=n)
+        count, aside = counted.get(day.isoformat(), 0), not_read.get(day.isoformat(), 0)
+        said = f"{day:%Y-%m-%d}: {count:,} deliveries" + (f", {aside:,} not understood" if aside else "")
+        drawn.append((f"{day:%d %b}", count, aside, said))
+    return {
+        "drawing": columns(drawn, f"Deliveries per day since {since:%Y-%m-%d}"),
+        "count": sum(counted.values()),
+        "not_read": sum(not_read.values()),
+    }
 
 
 def _quarantine(connection: sqlite3.Connection) -> dict[str, object]:
     where = "WHERE outcome IN ('unrecognised', 'unreadable')"
     (count,) = connection.execute(f"SELECT count(*) FROM deliveries {where}").fetchone()
     shown = connection.execute(
-        f"SELECT position, received_at, summary FROM deliveries {where} ORDER BY position DESC LIMIT ?", (SHOWN,)
+        f"SELECT position, received_at, summary FROM deliveries {where} ORDER BY position DESC LIMIT ?", (FEW,)
     ).fetchall()
     return {"count": count, "shown": shown}
 

@@ -16,6 +16,9 @@ DATASETTES = (
 )
 """Datasette's own pages have scripts and styles in them; they too load nothing from elsewhere, and send nothing there."""
 
+FILE = "default-src 'none'; style-src 'unsafe-inline'; sandbox; base-uri 'none'; frame-ancestors 'none'"
+"""A sender's file: it runs nothing, loads nothing, and belongs to no site. The style is the browser's own, for a picture."""
+
 POLICY = b"content-security-policy"
 
 _ALWAYS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from audit.site.installation import Datasette, Request
 
 _Read = TypeVar("_Read")
+_Given = TypeVar("_Given")
 
 Row = Any
 """A row of SQLite's, by the names of its columns."""
@@ -69,10 +71,26 @@ def key_of(request: Request, name: str = "key") -> str:
     return str(tilde_decode(request.url_vars[name]))
 
 
-def not_there(what: str) -> Exception:
-    """Datasette's NotFound, which says what is not there."""
-    error: Exception = NotFound(f"{what}: there is none, or not yet")
-    return error
+def after_of(request: Request) -> tuple[int, int] | None:
+    """Where a list is to go on: the position and item that its last page ended with; None for its beginning."""
+    position, _, item = (request.args.get("before") or "").partition(",")
+    try:
+        return int(position), int(item)
+    except ValueError:
+        return None
+
+
+async def in_thread(function: Callable[[_Given], _Read], given: _Given) -> _Read:
+    """What a function that waits for a disk or a server gives, while other requests are answered."""
+    return await asyncio.to_thread(function, given)
+
+
+def found(read: _Read | None, what: str) -> _Read:
+    """What was read. Raises Datasette's NotFound, which says what is not there, where that is nothing."""
+    if read is None:
+        msg = f"{what}: there is none, or not yet"
+        raise NotFound(msg)
+    return read
 
 
 async def rendered(

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from audit.site.bill import bill
+from audit.site.delivery import body, delivery
+from audit.site.file import file
 from audit.site.front import front
+from audit.site.job import job
+from audit.site.sim import sim
 
-ROUTES = ((r"^/$", front),)
+_KEY = r"(?P<key>[^/]+)"
+_POSITION = r"(?P<key>[0-9]{1,18})"
+
+ROUTES = (
+    (r"^/$", front),
+    (rf"^/sim/{_KEY}$", sim),
+    (rf"^/job/{_KEY}$", job),
+    (rf"^/bill/{_KEY}$", bill),
+    (rf"^/delivery/{_POSITION}$", delivery),
+    (rf"^/delivery/{_POSITION}/body$", body),
+    (r"^/file/(?P<key>[0-9a-f]{64})$", file),
+)

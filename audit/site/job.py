@@ -1,0 +1,79 @@
+"""The page of one job: who ordered what, how far it got, and for which cards."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from audit import roles
+from audit.site import page
+from audit.site.access import ROLE
+from audit.site.chart import Point, curve
+from schema.views import STALLED_AFTER_HOURS
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from audit.site.installation import Datasette, Request
+    from audit.site.page import Row
+
+CALLBACKS = 500
+"""Callbacks listed and drawn, the first ones: a queue tells of a job some dozens of times."""
+
+CARDS = 200
+
+
+async def job(datasette: Datasette, request: Request) -> object:
+    """The page."""
+    key = page.key_of(request)
+    role = ROLE.get()
+    told, reached = await page.read(datasette, lambda connection: read(connection, key, datetime.now(UTC), role))
+    context = {**page.found(told, f"job {key}"), "reached": reached}
+    return await page.rendered(datasette, request, "simtrail-job.html", context)
+
+
+def read(connection: sqlite3.Connection, key: str, now: datetime, role: roles.Role | None) -> dict[str, object] | None:
+    """What the page shows; None where there is no such job."""
+    row = connection.execute("SELECT * FROM jobs WHERE job = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    callbacks = connection.execute(
+        "SELECT * FROM job_progress WHERE job = ? ORDER BY position LIMIT ?", (key, CALLBACKS + 1)
+    ).fetchall()
+    cards = connection.execute(
+        """
+        SELECT sim, max(position) AS position, status_said, status_after, status_basis, effect
+        FROM sim_events WHERE job = ? AND sim IS NOT NULL GROUP BY sim ORDER BY sim LIMIT ?
+        """,
+        (key, CARDS + 1),
+    ).fetchall()
+    silent = now - datetime.fromisoformat(row["last_callback_at"])
+    return {
+        "job": row,
+        "person": _person(connection, row["user"], role),
+        "stalled": row["state"] == "running" and silent > timedelta(hours=STALLED_AFTER_HOURS),
+        "callbacks": callbacks[:CALLBACKS],
+        "more_callbacks": len(callbacks) > CALLBACKS,
+        "drawing": curve(
+            [_point(each) for each in callbacks[:CALLBACKS]],
+            f"Progress of job {row['qid']}; the table below lists every callback",
+        ),
+        "cards": cards[:CARDS],
+        "more_cards": len(cards) > CARDS,
+    }
+
+
+def _person(connection: sqlite3.Connection, user: str | None, role: roles.Role | None) -> Row:
+    """Who ordered it, for a role that may know."""
+    if user is None or not roles.may_see(role, "users"):
+        return None
+    return connection.execute("SELECT first_name, last_name FROM users WHERE user = ?", (user,)).fetchone()
+
+
+def _point(row: Row) -> Point:
+    share = (row["percentage"] or 0) / 100
+    if row["processed"] is not None and row["count"]:
+        share = row["processed"] / row["count"]
+    done = f"{row['processed']} of {row['count']}" if row["processed"] is not None else f"{row['percentage']} %"
+    title = f"{row['at'][:10]} {row['at'][11:19]}: {done}, {row['effect']}"
+    return Point(datetime.fromisoformat(row["at"]), share, row["effect"] == "applied", title)
