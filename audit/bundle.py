@@ -62,22 +62,16 @@ def write(  # noqa: PLR0913 - what a bundle is of, each by name
     made_by: str,
     now: datetime,
     tables: Path | None = None,
+    published: Mapping[str, object] | None = None,
 ) -> None:
     """Write the events from one position to another, with their proofs, to a folder that is not there yet.
 
-    ``tables`` is a folder of exported tables to be put in. Raises `NotSealed` where the last
+    ``tables`` is a folder of exported tables to be put in, ``published`` the digests of all
+    published tables and what made them. Raises `NotSealed` where the last
     event waits to be sealed, `ProofError` where there is no event or one can't be proven,
     `ConfigurationError` where the folder can't be written.
     """
-    start, end = seals.leaves_before(first), seals.leaves_before(last + 1)
-    newest = seals.last(signed=True)
-    sealed = newest.position if newest else 0
-    if newest is None or newest.size < end or sealed < min(last, log.head()):
-        msg = f"positions {first} to {last} are sealed up to {sealed} only: try again in a second"
-        raise NotSealed(msg)
-    if start == end:
-        msg = f"no event was sealed from position {first} to {last}"
-        raise ProofError(msg)
+    start, end, newest = require_sealed(log, seals, first, last)
     head = seals.cosigned(above=end - 1) or newest
     beside = target.with_name(f".{target.name}.new")
     try:
@@ -103,6 +97,7 @@ def write(  # noqa: PLR0913 - what a bundle is of, each by name
             "last_anchor": head.size,
             "made_at": instant(now),
             "made_by": made_by,
+            "published": published,
         }
         _write_json(data / "bundle.json", about)
         if tables is not None:
@@ -123,6 +118,23 @@ def write(  # noqa: PLR0913 - what a bundle is of, each by name
         raise ConfigurationError(msg) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def require_sealed(log: Log, seals: Seals, first: int, last: int) -> tuple[int, int, Head]:
+    """The leaves of a range of positions, from one number up to another, and the newest head.
+
+    Raises `NotSealed` where the last event waits to be sealed, `ProofError` where there is none.
+    """
+    start, end = seals.leaves_before(first), seals.leaves_before(last + 1)
+    newest = seals.last(signed=True)
+    sealed = newest.position if newest else 0
+    if newest is None or newest.size < end or sealed < min(last, log.head()):
+        msg = f"positions {first} to {last} are sealed up to {sealed} only: try again in a second"
+        raise NotSealed(msg)
+    if start == end:
+        msg = f"no event was sealed from position {first} to {last}"
+        raise ProofError(msg)
+    return start, end, newest
 
 
 def pack(folder: Path, target: Path) -> None:

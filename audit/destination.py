@@ -36,7 +36,7 @@ def write(export: Export, target: Path, progress: Callable[[int], object]) -> No
     `ExportError` where writing fails.
     """
     target = target.absolute()
-    _require_free(target)
+    require_free(target)
     try:
         with _staging(target) as (whole, scratch):
             entries = export.entries(scratch)
@@ -97,7 +97,8 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _require_free(target: Path) -> None:
+def require_free(target: Path) -> None:
+    """Raise `ConfigurationError` where nothing can be written under that name."""
     if not target.parent.is_dir():
         msg = f"the export can't be written to {target}: there is no folder {target.parent}"
         raise ConfigurationError(msg)

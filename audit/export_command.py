@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,13 @@ from audit.formats import FORMATS
 from audit.roles import WITHHELD
 from audit.selection import PARTS, PERSONAL, is_ranged, moment, select
 from schema.errors import ConfigurationError
+from schema.log import open_to_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from audit.export import Export
+    from audit.folder import DataFolder
     from audit.selection import Selection
     from schema.log_place import Place
 
@@ -53,6 +56,10 @@ Other tables are taken whole, as they are at the snapshot:
 {", ".join(part for part in PARTS if part in PERSONAL)} hold personal data, and these columns may:
 {", ".join(f"{table}.{column}" for table, columns in WITHHELD.items() for column in sorted(columns))}.
 They are taken with --personal-data only.
+
+With --evidence it is a bundle (BagIt) that has each event of the range as it was stored,
+the proof that it is in the signed log and that none between the first and the last is left
+out, and verify.py, which checks all of that with nothing but Python.
 
 In CSV an apostrophe stands before text that a spreadsheet would run; datapackage.json
 says how to take it off.
@@ -102,6 +109,11 @@ def _moment(_context: click.Context, _parameter: click.Parameter, text: str | No
     help="Take personal data too. Events hold bodies as received, and secrets in them.",
 )
 @options.option(
+    "--evidence",
+    is_flag=True,
+    help="Make it an evidence bundle: with what proves the events of the range. Needs --personal-data.",
+)
+@options.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
@@ -118,17 +130,40 @@ def export(  # noqa: PLR0913 - one for each option
     tables: str | None,
     form: str,
     personal_data: bool,
+    evidence: bool,
     out: Path,
 ) -> None:
     """Export; `HELP` tells what people may rely on."""
+    if evidence and not personal_data:
+        msg = "evidence holds the events as they were received, which is personal data: add --personal-data"
+        raise click.UsageError(msg)
+    if evidence and source is not None:
+        msg = "that nothing is left out can be proven of all sources together only: leave --source out"
+        raise click.UsageError(msg)
     selection = _selection(tables, since, until, source, personal_data=personal_data)
     folder = folders.existing(data, place)
     now = datetime.now(UTC)
     with _cleaned_up(), prepare(folder.read_model, folder.log, selection, FORMATS[form], now=now) as made:
         steps = max(1, made.rows // BAR_STEPS)
         with click.progressbar(length=made.rows, label="Exporting", file=sys.stderr, update_min_steps=steps) as bar:
-            destination.write(made, out, bar.update)
+            if evidence:
+                first, last = _write_evidence(made, out, folder, now, bar.update)
+            else:
+                destination.write(made, out, bar.update)
+    if evidence:
+        click.echo(f"Evidence of positions {first} to {last}: check it with verify.py in it.", err=True)
     _tell(made, out, personal_data=personal_data)
+
+
+def _write_evidence(
+    made: Export, out: Path, folder: DataFolder, now: datetime, progress: Callable[[int], object]
+) -> tuple[int, int]:
+    from audit import evidence  # noqa: PLC0415 - an ordinary export has no use for it
+    from audit import seals as sealed  # noqa: PLC0415
+
+    made_by = f"simtrail {metadata.version('simtrail')}"
+    with open_to_read(folder.log) as log, sealed.open_to_read(folder.seals) as seals:
+        return evidence.write(made, out, log, seals, made_by=made_by, now=now, progress=progress)
 
 
 def _selection(

@@ -720,10 +720,22 @@ class Bundle:
             )
         if any(name.startswith("data/tables/") for name in self.files.names):
             self.open.append(
-                "What data/tables/ says: it is as listed, but to prove it the events have to be folded again."
+                "What data/tables/ says: it is as listed, but to prove it the events have to be folded again"
+                + self._made_by()
             )
         if not self.trust.witnesses:
             self.open.append("That the log showed everyone the same history: no witness is known to have cosigned.")
+
+    def _made_by(self) -> str:
+        """What the published tables were made by, and where their digests are."""
+        published = self.about.get("published")
+        if not isinstance(published, dict):
+            return "."
+        by, configuration = plain(str(published.get("made_by"))), plain(str(published.get("configuration")))
+        return (
+            f",\n  by {by} with the configuration {configuration};\n"
+            f"  bundle.json has the digests of all tables, as published at position {published.get('position')!r}."
+        )
 
     def receipt(self, position: int) -> str:
         """The receipt of a position (C2SP tlog-proof)."""
