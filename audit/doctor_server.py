@@ -15,7 +15,7 @@ import psycopg
 from audit.doctor import RESTORE, Finding
 from schema.errors import LogNotThere
 from schema.log_definition import TRIGGERS, VERSION
-from schema.log_postgres import conninfo
+from schema.log_link import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

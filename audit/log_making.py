@@ -9,7 +9,7 @@ from psycopg.sql import Identifier
 
 from schema import log_definition
 from schema.errors import ConfigurationError
-from schema.log_postgres import conninfo
+from schema.log_link import conninfo
 
 if TYPE_CHECKING:
     from schema.log_place import Server

@@ -303,9 +303,9 @@ def open_to_read(place: Place) -> Log:
 
 
 def _on_server(server: Server) -> Log:
-    from schema import log_postgres  # noqa: PLC0415 - half of what a receiver with a file would load
+    from schema import log_link, log_postgres  # noqa: PLC0415 - half of what a receiver with a file would load
 
-    conninfo = log_postgres.conninfo(server.url)
+    conninfo = log_link.conninfo(server.url)
     log = Log(server, lambda env: log_postgres.Factory(env, conninfo), {})
     try:
         cast("log_postgres.Recorder", log.recorder).require_made()

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, cast
 import psycopg
 import pytest
 
-from schema import log_postgres
+from schema import log_link
 from schema.errors import ConfigurationError, LogAway, LogError, LogNotThere, LogUnavailable
 from schema.event import Delivery, WebhookReceived, encode, uuid7
 from schema.log import open_to_append, open_to_read
+from schema.log_link import RETRY_MOST_S, Link, conninfo
 from schema.log_place import Server
-from schema.log_postgres import RETRY_MOST_S, Link, Recorder, conninfo
 
 if TYPE_CHECKING:
     from bench.cluster import Postgres
+    from schema.log_postgres import Recorder
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -129,7 +130,7 @@ def test_a_trial_is_a_commit_that_is_written(log, owner):
 
 def test_nobody_passes_over_what_is_held_open(log, server_log, owner, monkeypatch):
     """While a transaction holds an event that is not committed, no later one can be; then both come in order."""
-    monkeypatch.setattr(log_postgres, "LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(log_link, "LOCK_TIMEOUT_S", 0.2)
     log.append([event(1)])
     with owner.transaction(force_rollback=True):
         owner.execute(APPEND, ([event(2).originator_id], [1], ["webhook.received"], [b"x"]))
@@ -213,13 +214,13 @@ def test_a_commit_with_a_warning_is_not_acknowledged(log, owner):
 
 def test_an_answer_is_not_awaited_for_ever(log, owner, monkeypatch):
     """A commit that waits for a standby that is gone waits on the server; who sent it is refused."""
-    monkeypatch.setattr(log_postgres, "ANSWER_S", 0.2)
+    monkeypatch.setattr(log_link, "ANSWER_S", 0.2)
     owner.execute(
         "CREATE FUNCTION simtrail.sleep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END'"
     )
     owner.execute("CREATE TRIGGER sleep AFTER INSERT ON simtrail.stored_events EXECUTE FUNCTION simtrail.sleep()")
     before = time.monotonic()
-    with pytest.raises(LogUnavailable):
+    with pytest.raises(LogUnavailable, match="did not answer within"):
         log.append([event(1)])
     assert time.monotonic() - before < 0.9
     monkeypatch.undo()
