@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.sql import SQL, Identifier
@@ -153,15 +154,7 @@ class Postgres:
 
     def make_log(self, database: str) -> Server:
         """A new log in a database, made if it is not there; where the application finds it."""
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone():
-                connection.execute(SQL("CREATE DATABASE {}").format(Identifier(database)))
-            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (APPLICATION,)).fetchone():
-                connection.execute(log_definition.role(APPLICATION))
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
-            connection.execute("DROP SCHEMA IF EXISTS simtrail CASCADE")
-            for statement in [*log_definition.statements(), log_definition.granted(APPLICATION)]:
-                connection.execute(statement)
+        make_log(self.url(), database)
         return Server(self.url(database, APPLICATION))
 
     def wait_until(self, question: str) -> None:
@@ -171,6 +164,23 @@ class Postgres:
             if time.monotonic() > until:
                 raise TimeoutError(question)
             time.sleep(0.02)
+
+
+def make_log(url: str, database: str) -> Server:
+    """A new log in a database of whatever server the URL leads to, made if it is not there; as the application's role."""
+    other = urlsplit(url)._replace(path=f"/{database}")
+    with psycopg.connect(url, autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone():
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(database)))
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (APPLICATION,)).fetchone():
+            connection.execute(log_definition.role(APPLICATION))
+    with psycopg.connect(other.geturl(), autocommit=True) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS simtrail CASCADE")
+        for statement in [*log_definition.statements(), log_definition.granted(APPLICATION)]:
+            connection.execute(statement)
+        connection.execute(SQL("GRANT {} TO CURRENT_USER").format(Identifier(APPLICATION)))
+    options = f"options=-crole%3D{APPLICATION}"
+    return Server(other._replace(query=f"{other.query}&{options}" if other.query else options).geturl())
 
 
 def pair() -> tuple[Postgres, Postgres]:

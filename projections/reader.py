@@ -86,7 +86,7 @@ class Reader:
 
     def after(self, position: int, last: int | None = None) -> list[Read]:
         """The page that follows a position, up to ``last`` if that is given; empty at the end. Raises `LogError`."""
-        if self._ahead is not None and self._ahead.position == position and (page := self._ahead.page()):
+        if self._ahead is not None and self._ahead.position == position and (page := self._taken()):
             return page
         if self._ahead is not None:
             self._end()
@@ -94,9 +94,21 @@ class Reader:
         if end - position >= AHEAD_EVENTS:
             place = log_place.url(self._log.place)
             self._ahead = _Ahead(Asked(place, position, end, self._events, self._bytes, self._configuration))
-            return self._ahead.page()
+            if page := self._taken():
+                return page
         events = self._log.after(position, max_events=self._events, max_bytes=self._bytes)
         return read((event for event in events if last is None or event.position <= last), self._decoder)
+
+    def _taken(self) -> list[Read]:
+        """The next page read ahead; empty where there is none, for whatever reason.
+
+        What that process could not read is then read by this one, which says exactly why it can't,
+        or can by then: a server that was away comes back.
+        """
+        try:
+            return [] if self._ahead is None else self._ahead.page()
+        except LogError:
+            return []
 
     def _end(self) -> None:
         if self._ahead is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 
-from bench.cluster import Postgres
+from bench.cluster import Postgres, make_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -180,6 +180,9 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def server_log(postgres: Postgres) -> Server:
-    """A new and empty log on that server, as the application's role finds it."""
-    return postgres.make_log("log")
+def server_log(request: pytest.FixtureRequest) -> Server:
+    """A new and empty log on that server, or the one that SIMTRAIL_POSTGRES_URL names, as the application's role finds it."""
+    if url := os.environ.get("SIMTRAIL_POSTGRES_URL"):
+        return make_log(url, "log")
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.make_log("log")
