@@ -7,6 +7,7 @@ Where there is much to read, a process of its own reads ahead, while this one fo
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -20,7 +21,7 @@ from schema import log_place
 from schema.configuration import Configuration  # noqa: TC001 - msgspec reads it
 from schema.correction import Correction
 from schema.decode import Decoder
-from schema.errors import LogError, SimtrailError
+from schema.errors import LogAway, LogError, SimtrailError
 from schema.log import PAGE_BYTES, open_to_read
 from schema.readings import JobCallback, Notification, Unreadable, Unrecognised
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 AHEAD_EVENTS = 10_000
 """Events from which on a process of its own is worth the third of a second that it takes to start."""
+
+
+AWAY_STATUS = os.EX_TEMPFAIL
+"""How the process ends where the server that keeps the log is away, and may come back."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -86,7 +91,7 @@ class Reader:
 
     def after(self, position: int, last: int | None = None) -> list[Read]:
         """The page that follows a position, up to ``last`` if that is given; empty at the end. Raises `LogError`."""
-        if self._ahead is not None and self._ahead.position == position and (page := self._taken()):
+        if self._ahead is not None and self._ahead.position == position and (page := self._ahead.page()):
             return page
         if self._ahead is not None:
             self._end()
@@ -94,21 +99,9 @@ class Reader:
         if end - position >= AHEAD_EVENTS:
             place = log_place.url(self._log.place)
             self._ahead = _Ahead(Asked(place, position, end, self._events, self._bytes, self._configuration))
-            if page := self._taken():
-                return page
+            return self._ahead.page()
         events = self._log.after(position, max_events=self._events, max_bytes=self._bytes)
         return read((event for event in events if last is None or event.position <= last), self._decoder)
-
-    def _taken(self) -> list[Read]:
-        """The next page read ahead; empty where there is none, for whatever reason.
-
-        What that process could not read is then read by this one, which says exactly why it can't,
-        or can by then: a server that was away comes back.
-        """
-        try:
-            return [] if self._ahead is None else self._ahead.page()
-        except LogError:
-            return []
 
     def _end(self) -> None:
         if self._ahead is not None:
@@ -142,7 +135,8 @@ class _Ahead:
             raise LogError(msg)
         page = _pages.decode(content)
         if isinstance(page, str):
-            raise LogError(page)
+            kind = LogAway if self._process.wait() == AWAY_STATUS else LogError
+            raise kind(page)
         if page.heads:
             self.position = page.heads[-1][0]
         return _unpacked(page)
@@ -222,7 +216,7 @@ def main() -> int:
         return 1
     except SimtrailError as error:
         pipe.write(out, _encoder.encode(str(error)))
-        return 1
+        return AWAY_STATUS if isinstance(error, LogAway) else 1
     return 0
 
 

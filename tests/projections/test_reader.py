@@ -7,8 +7,9 @@ from projections.reader import Reader
 from projections.reading import read
 from schema.configuration import Configuration
 from schema.decode import Decoder
-from schema.errors import LogError
+from schema.errors import LogAway, LogError
 from schema.log import open_to_read
+from schema.log_place import Server
 
 LEARNED = Configuration(queues={"simhold": "lock"}, working_days={"2026-01-09": True})
 
@@ -74,3 +75,12 @@ def test_a_process_that_dies_is_told(told, monkeypatch):
         reading._ahead._pages = iter(())
         with pytest.raises(LogError, match="ended by itself"):
             reading.after(first.position)
+
+
+def test_a_server_that_is_away_is_told_from_a_log_that_is_wrong(told, monkeypatch):
+    """Whoever follows waits for it, in the one process as in the other."""
+    monkeypatch.setattr(reader, "AHEAD_EVENTS", 1)
+    with open_to_read(told.log) as log:
+        log.place = Server("postgresql://simtrail@127.0.0.1:1/log")
+        with pytest.raises(LogAway, match="can't be reached"):
+            pages(log, events=3)
