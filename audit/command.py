@@ -107,6 +107,7 @@ def main() -> None:
 @options.data
 @options.log
 @options.receiver
+@options.front
 @options.publisher("publish-")
 @options.public
 @options.base_url
@@ -116,6 +117,7 @@ def serve(  # noqa: PLR0913 - one for each option
     place: Place | None,
     host: str,
     port: int,
+    front: options.Front,
     publish_host: str,
     publish_port: int,
     public: bool,
@@ -135,7 +137,7 @@ def serve(  # noqa: PLR0913 - one for each option
     for role in folders.ROLES if folder.has_log_file else folders.ROLES[1:]:
         folders.require_free(folder, role)
     receiver, publisher = services.free(
-        {"--port": Address(host, port), "--publish-port": Address(publish_host, publish_port)},
+        {"--port": Address(host, port, front.tls), "--publish-port": Address(publish_host, publish_port)},
     )
     known = registry.listed(folder.sources)
     secret = None if known else registry.add(folder.sources, FIRST_SOURCE, now=_now(), entropy=os.urandom)
@@ -154,7 +156,9 @@ def serve(  # noqa: PLR0913 - one for each option
         click.echo(f"Receiving at {receiver.url}; data in {data}; Ctrl-C stops.", err=True)
 
     try:
-        supervise(services.of_installation(folder, receiver, publisher, public=public), announce)
+        supervise(
+            services.of_installation(folder, receiver, publisher, public=public, receiving=front.variables), announce
+        )
     finally:
         if secret is not None and not announced:
             # Nobody has seen its secret: the next start is a first one again.
@@ -165,11 +169,14 @@ def serve(  # noqa: PLR0913 - one for each option
 @options.data
 @options.log
 @options.receiver
+@options.front
 @options.supervised
-def receive(*, data: Path, place: Place | None, host: str, port: int, supervised: bool) -> None:
+def receive(  # noqa: PLR0913 - one for each option
+    *, data: Path, place: Place | None, host: str, port: int, front: options.Front, supervised: bool
+) -> None:
     """Run the receiver alone: record webhooks."""
     from audit import receipts, seal_state  # noqa: PLC0415 - each process loads what it runs
-    from ingest import server  # noqa: PLC0415
+    from ingest import server, tls  # noqa: PLC0415
 
     def ready(url: str) -> None:
         if not supervised:
@@ -189,6 +196,8 @@ def receive(*, data: Path, place: Place | None, host: str, port: int, supervised
             port=port,
             seals=lambda: seal_state.as_json(folder.seals),
             receipts=receipts.of_folder(folder),
+            forwarded_allow_ips=front.forwarded_allow_ips,
+            tls=tls.context(front.certificate, front.key) if front.certificate else None,
         )
     sys.exit(code)
 

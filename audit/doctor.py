@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from audit import keys
 from audit.folder import ROLES
 from audit.seal_state import seal_state
+from audit.services import Address, connection_to
 from ingest import sources
 from projections import read_model
 from schema import configuration
@@ -331,15 +332,15 @@ def _held(lock: Path) -> bool:
 
 
 def _alive(url: str) -> bool:
-    address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=ANSWER_S)
-    try:
-        connection.request("GET", "/livez")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    """Whether the receiver answers there, in plain or by TLS."""
+    place = urlsplit(url)
+    for tls in (False, True):
+        connection = connection_to(Address(place.hostname or "", place.port or 0, tls), ANSWER_S)
+        with closing(connection), suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/livez")
+            if connection.getresponse().status == http.client.OK:
+                return True
+    return False
 
 
 def _unreadable(log: Log, position: int) -> Finding:

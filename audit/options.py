@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
@@ -80,6 +81,61 @@ def receiver(command: _Command) -> _Command:
     host = option("--host", envvar="SIMTRAIL_HOST", default=LOOPBACK, help="The address that webhooks come to.")
     port = port_option("--port", envvar="SIMTRAIL_PORT", default=8080, help="The port that webhooks come to.")
     return host(port(command))
+
+
+@dataclass(frozen=True)
+class Front:
+    """What stands between the receiver and its senders: TLS of its own, or proxies."""
+
+    certificate: Path | None
+    key: Path | None
+    forwarded_allow_ips: str | None
+
+    @property
+    def tls(self) -> bool:
+        """Whether the receiver speaks TLS."""
+        return self.certificate is not None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The options that are set, by their variables: for a process that is to have them too."""
+        values = (self.certificate, self.key, self.forwarded_allow_ips)
+        return {name: str(value) for name, value in zip(FRONT_VARIABLES, values, strict=True) if value is not None}
+
+
+FRONT_VARIABLES = ("SIMTRAIL_TLS_CERT", "SIMTRAIL_TLS_KEY", "SIMTRAIL_FORWARDED_ALLOW_IPS")
+
+
+def front(command: _Command) -> _Command:
+    """``--tls-cert``, ``--tls-key`` and ``--forwarded-allow-ips``, handed on together as ``front``."""
+
+    @wraps(command)
+    def with_front(
+        *, tls_cert: Path | None, tls_key: Path | None, forwarded_allow_ips: str | None, **others: object
+    ) -> None:
+        if tls_key is not None and tls_cert is None:
+            msg = "--tls-key needs the certificate that it belongs to: add --tls-cert"
+            raise click.UsageError(msg)
+        command(**others, front=Front(tls_cert, tls_key, forwarded_allow_ips))
+
+    file = click.Path(path_type=Path)
+    certificate, key, proxies = FRONT_VARIABLES
+    for add in (
+        option(
+            "--forwarded-allow-ips",
+            metavar="IPS",
+            envvar=proxies,
+            help="Proxies whose X-Forwarded-For names the sender: addresses or networks, with commas between.",
+        ),
+        option(
+            "--tls-key", type=file, envvar=key, help="The certificate's private key (PEM), if in a file of its own."
+        ),
+        option(
+            "--tls-cert", type=file, envvar=certificate, help="Speak TLS, with this certificate (PEM) and its chain."
+        ),
+    ):
+        with_front = add(with_front)
+    return cast("_Command", with_front)
 
 
 def publisher(prefix: str) -> Callable[[_Command], _Command]:

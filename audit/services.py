@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import http.client
 import socket
+import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from audit.options import LOG_VARIABLE
 from audit.status import caught_up, sealed_up
@@ -31,16 +33,18 @@ SUPERVISED = "--supervised"
 
 @dataclass(frozen=True)
 class Address:
-    """Where a service listens. Port 0 stands for any that is free."""
+    """Where a service listens, and whether it speaks TLS. Port 0 stands for any that is free."""
 
     host: str
     port: int
+    tls: bool = False
 
     @property
     def url(self) -> str:
         """The front of its URLs, as this machine reaches it, without a slash at the end."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
 
 def free(addresses: Mapping[str, Address]) -> list[Address]:
@@ -56,8 +60,17 @@ def free(addresses: Mapping[str, Address]) -> list[Address]:
         ]
 
 
-def of_installation(folder: DataFolder, receiver: Address, publisher: Address, *, public: bool) -> list[Service]:
+def of_installation(
+    folder: DataFolder,
+    receiver: Address,
+    publisher: Address,
+    *,
+    public: bool,
+    receiving: Mapping[str, str] | None = None,
+) -> list[Service]:
     """The services of a data folder, in the order in which they start and stop.
+
+    ``receiving`` are the receiver's further options, by their variables.
 
     The receiver makes the log, which the sealer seals and from which the projector makes the read
     model, which Datasette opens. Stopping, these two take in what the receiver took last.
@@ -69,7 +82,7 @@ def of_installation(folder: DataFolder, receiver: Address, publisher: Address, *
             "receiver",
             _command("receive", data, f"--host={receiver.host}", f"--port={receiver.port}"),
             ready=lambda: _answers(receiver, "/livez"),
-            environment=log,
+            environment=log | dict(receiving or {}),
         ),
         Service(
             "sealer",
@@ -128,8 +141,7 @@ def _listening(address: Address, option: str) -> socket.socket:
 
 def _answers(address: Address, path: str) -> bool:
     """Whether a GET is answered, well enough for a service that works."""
-    host, _, _ = address.url.removeprefix("http://").rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), address.port, timeout=ANSWER_S)
+    connection = connection_to(address, ANSWER_S)
     try:
         connection.request("GET", path)
         return connection.getresponse().status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -137,6 +149,16 @@ def _answers(address: Address, path: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def connection_to(address: Address, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection to a service of this machine. Its certificate is for others, and names another host."""
+    host = urlsplit(address.url).hostname or ""
+    if not address.tls:
+        return http.client.HTTPConnection(host, address.port, timeout=timeout_s)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, address.port, timeout=timeout_s, context=context)
 
 
 def _is_there(folder: DataFolder) -> bool:

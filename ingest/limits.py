@@ -39,6 +39,21 @@ HEADER_CHARS = 512
 """What is kept of a header's value at most, in characters: no allowed header needs
 more, and headers are the one thing of an event that no other limit bounds."""
 
+HEAD_BYTES = 64 * 1024
+"""A request's line and headers at most, and whatever else a sender says between two parts of a body (chunk
+extensions, trailers): eight times what senders are known to send, and little to hold for each connection."""
+
+HEAD_S = 10
+"""For how many seconds a request's line and headers may be on their way, the first one's from the connection on."""
+
+BODY_WINDOW_S = 30
+BODY_WINDOW_BYTES = 16 * 1024
+"""So many bytes of a body must come in each window of so many seconds, until it is whole: half a kilobyte a
+second, a tenth of the slowest mobile network. A sender slower than that holds memory that others need."""
+
+ANSWER_S = 30
+"""For how many seconds an answer may be on its way to a sender that does not read it."""
+
 LINGER_BYTES = 2 * BODY_BYTES
 """How much of an unwanted body is read and dropped after its refusal. A socket closed on
 unread bytes is reset, and a reset can overtake the answer: a sender somewhat over

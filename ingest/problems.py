@@ -13,7 +13,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from ingest.limits import BUSY_RETRY_S, LINGER_BYTES, LINGER_S, UNAVAILABLE_RETRY_S
+from ingest.limits import BUSY_RETRY_S, HEAD_BYTES, LINGER_BYTES, LINGER_S, UNAVAILABLE_RETRY_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +66,13 @@ class Problem(Response):
         await _drop_rest(receive)
         await send({"type": "http.response.body"})
 
+    def as_sent(self) -> bytes:
+        """The answer's bytes, after which the connection is closed: for where there is no request to answer."""
+        status = HTTPStatus(self.status_code)
+        headers = [*self.raw_headers, (b"connection", b"close")]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, status.phrase.encode(), lines, bytes(self.body))
+
 
 def _has_body(scope: Scope) -> bool:
     return any(
@@ -105,6 +112,18 @@ LOG_UNAVAILABLE = Problem(
     "The delivery was not acknowledged: the log can't be written now. Send it again later.",
     {"type": f"{TYPES}log-unavailable", "title": "The log can't be written"},
     {"Retry-After": str(UNAVAILABLE_RETRY_S)},
+)
+
+NOT_HTTP = Problem(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP (RFC 9112); nothing was recorded.")
+
+HEAD_TOO_LARGE = Problem(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    f"The request's line and headers, or its trailers, have more than {HEAD_BYTES} bytes; nothing was recorded.",
+)
+
+TOO_SLOW = Problem(
+    HTTPStatus.REQUEST_TIMEOUT,
+    "The request did not come fast enough; nothing was recorded. Send it again.",
 )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
     from pathlib import Path
+    from ssl import SSLContext
     from types import FrameType
 
     from starlette.types import ASGIApp
@@ -54,6 +57,7 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     host: str = HOST,
     port: int = PORT,
     forwarded_allow_ips: str | None = None,
+    tls: SSLContext | None = None,
     limits: Limits | None = None,
     seals: Tell | None = None,
     receipts: FindReceipt | None = None,
@@ -62,16 +66,17 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
 
     Call it in the main thread. ``ready`` is given the URL, without a path, once
     requests are answered; port 0 takes a free one. ``forwarded_allow_ips`` are the proxies, as
-    uvicorn has them, whose word on the sender's address is taken; none by default. ``seals`` and
-    ``receipts`` are as for `create_app`.
+    uvicorn has them, whose word on the sender's address is taken; none by default. With ``tls`` it is spoken
+    (see `ingest.tls`), and nothing else. ``seals`` and ``receipts`` are as for `create_app`.
 
-    Raises `ConfigurationError` where the address can't be listened on or the
+    Raises `ConfigurationError` where the address can't be listened on, the proxies are no addresses or the
     sources can't be read, `LogUnavailable` where the log can't be opened.
     """
     loglines.configure()
+    _require_addresses(forwarded_allow_ips)
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(host, port))
-        url = _url(listener)
+        url = _url(listener, "http" if tls is None else "https")
         sources = Sources(sources_path)
         log = stack.enter_context(open_to_append(place))
         writer = Writer(log.append, clock=clock, entropy=entropy)
@@ -81,7 +86,7 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
             _lines.info("receiving", url=url, log=str(place))
             ready(url)
 
-        server = Server(configuration(app, forwarded_allow_ips), listening)
+        server = Server(configuration(app, forwarded_allow_ips, tls), listening)
         stack.enter_context(_stopped_by_signals(server))
         stack.enter_context(writer)
         server.run(sockets=[listener])
@@ -89,7 +94,9 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     return 0 if writer.failure is None else 1
 
 
-def configuration(app: ASGIApp, forwarded_allow_ips: str | None = None) -> uvicorn.Config:
+def configuration(
+    app: ASGIApp, forwarded_allow_ips: str | None = None, tls: SSLContext | None = None
+) -> uvicorn.Config:
     """How uvicorn is run: fast, and silent about URLs, since they hold secrets."""
     return uvicorn.Config(
         app,
@@ -108,6 +115,7 @@ def configuration(app: ASGIApp, forwarded_allow_ips: str | None = None) -> uvico
         forwarded_allow_ips=forwarded_allow_ips or "",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
 
 
@@ -128,6 +136,10 @@ class Server(uvicorn.Server):
         """Called by uvicorn, ten times a second."""
         if counter % TICKS_PER_S == 0:
             self._look_at_descriptors()
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, HttpProtocol):
+                    connection.look_at_clock(now)
         return await super().on_tick(counter)
 
     def _look_at_descriptors(self) -> None:
@@ -159,6 +171,17 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _require_addresses(proxies: str | None) -> None:
+    # uvicorn takes what is no address for a name, and then waits for ever for one that is called so.
+    for proxy in (proxies or "").split(","):
+        try:
+            if proxy.strip() not in {"", "*"}:
+                ip_network(proxy.strip())
+        except ValueError as error:
+            msg = f"{proxy.strip()!r} is not the address of a proxy: {error}; take addresses or networks, with commas between"
+            raise ConfigurationError(msg) from error
+
+
 def _listener(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -170,6 +193,6 @@ def _listener(host: str, port: int) -> socket.socket:
         raise ConfigurationError(msg) from error
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -10,6 +10,7 @@ import pytest
 
 from audit import services
 from audit.folder import DataFolder
+from audit.options import Front
 from audit.services import Address, free
 from schema.errors import ConfigurationError
 
@@ -83,6 +84,22 @@ def test_a_data_folder_and_addresses_reach_each_process(tmp_path: Path) -> None:
     assert {"--host=127.0.0.1", "--port=1"} <= set(started[0].arguments)
     assert {"--host=::1", "--port=2"} <= set(started[3].arguments)
     assert not any("--public" in service.arguments for service in started)
+
+
+def test_what_the_receiver_is_told_reaches_it_by_variables(tmp_path: Path) -> None:
+    """Its options beyond the address are set in its environment, and in no other process's."""
+    front = Front(tmp_path / "c.pem", None, "192.0.2.1")
+    there = Address("127.0.0.1", 1, front.tls)
+
+    receiver, *others = services.of_installation(
+        DataFolder(tmp_path), there, there, public=False, receiving=front.variables
+    )
+
+    variables = {"SIMTRAIL_TLS_CERT": str(tmp_path / "c.pem"), "SIMTRAIL_FORWARDED_ALLOW_IPS": "192.0.2.1"}
+    assert receiver.environment.items() >= variables.items()
+    assert "SIMTRAIL_TLS_KEY" not in receiver.environment
+    assert not any(variables.keys() & other.environment.keys() for other in others)
+    assert there.url == "https://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, True), (404, True), (500, False)])

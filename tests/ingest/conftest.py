@@ -33,6 +33,7 @@ from schema.log import Log, open_to_append, open_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from ssl import SSLContext
 
     from starlette.types import ASGIApp
 
@@ -174,10 +175,10 @@ def run() -> Iterator[Callable[..., Served]]:
     """Run uvicorn, as the receiver does, in a thread; stopped when the test is over."""
     with contextlib.ExitStack() as stack:
 
-        def run(app: ASGIApp, forwarded_allow_ips: str | None = None) -> Served:
+        def run(app: ASGIApp, forwarded_allow_ips: str | None = None, tls: SSLContext | None = None) -> Served:
             listener = socket.create_server(("127.0.0.1", 0))
             ready = threading.Event()
-            server = Server(configuration(app, forwarded_allow_ips), ready.set)
+            server = Server(configuration(app, forwarded_allow_ips, tls), ready.set)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
             served = Served(listener.getsockname()[1])
