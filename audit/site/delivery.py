@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from datasette.utils.asgi import Forbidden, Response  # type: ignore[import-untyped]
 
-from audit.site import page
+from audit.site import page, proof
 from audit.site.access import ROLE
 from audit.site.installation import installation
 from schema.errors import LogError
@@ -37,7 +37,8 @@ async def delivery(datasette: Datasette, request: Request) -> object:
     position = _position(request)
     role = ROLE.get()
     told, reached = await page.read(datasette, lambda connection: read(connection, position, role))
-    context = {**page.found(told, f"delivery {position}"), "reached": reached}
+    seals = proof.state(installation(datasette))
+    context = {**page.found(told, f"delivery {position}"), "reached": reached, "seals": seals}
     return await page.rendered(datasette, request, "simtrail-delivery.html", context)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from audit.site import page
+from audit.site import page, proof
 from audit.site.chart import columns, shares
 from audit.site.installation import installation
 from schema.errors import SimtrailError
@@ -34,7 +34,7 @@ async def front(datasette: Datasette, request: Request) -> object:
     now = datetime.now(UTC)
     told, reached = await page.read(datasette, lambda connection: read(connection, now))
     installed = installation(datasette)
-    context = {**told, "reached": reached, "log": _log(installed, reached.position)}
+    context = {**told, "reached": reached, "log": _log(installed, reached.position), "seals": proof.state(installed)}
     return await page.rendered(datasette, request, "simtrail-front.html", context)
 
 

@@ -7,6 +7,7 @@ from audit.site.delivery import body, delivery
 from audit.site.file import file
 from audit.site.front import front
 from audit.site.job import job
+from audit.site.proof import receipt
 from audit.site.sim import sim
 
 _KEY = r"(?P<key>[^/]+)"
@@ -19,5 +20,6 @@ ROUTES = (
     (rf"^/bill/{_KEY}$", bill),
     (rf"^/delivery/{_POSITION}$", delivery),
     (rf"^/delivery/{_POSITION}/body$", body),
+    (rf"^/delivery/{_POSITION}/receipt$", receipt),
     (r"^/file/(?P<key>[0-9a-f]{64})$", file),
 )

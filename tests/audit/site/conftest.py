@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from audit import folder as folders
 from audit import platform, projector, users
+from audit.command import main
 from audit.roles import Role
 from ingest import sources
 from schema.event import Delivery, WebhookReceived, instant, uuid7
@@ -54,12 +56,13 @@ def append_month(folder: DataFolder, number: int = DELIVERIES, cards: int = CARD
 
 @pytest.fixture(scope="session")
 def month(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
-    """The folder, projected, with a user of each role. Read it; change a copy."""
+    """The folder, projected and sealed, with a user of each role. Read it; change a copy."""
     folder = folders.create(tmp_path_factory.mktemp("month") / "data")
     now = datetime.now(UTC)
     sources.add(folder.sources, "main", now=now, entropy=os.urandom)
     append_month(folder)
     projector.run(folder, once=True)
+    assert CliRunner().invoke(main, ["seal", "--once", f"--data={folder.path}"]).exit_code == 0
     for role in Role:
         users.add(folder.users, role.value, role, PASSWORD, now=now - timedelta(days=1), entropy=os.urandom)
     return folder

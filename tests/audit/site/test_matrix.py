@@ -45,6 +45,7 @@ PAGES = {
     "/bill/{bill}": EVERYBODY,
     "/delivery/{position}": EVERYBODY,
     "/delivery/{position}/body": PERSONAL,
+    "/delivery/{position}/receipt": EVERYBODY,
     "/file/{file}": EVERYBODY,
     "/-/export": EVERYBODY,
     "/-/export.zip?tables=accounts": EVERYBODY,
