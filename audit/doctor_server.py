@@ -6,16 +6,17 @@ speaks PostgreSQL's protocol, and by whoever is to append there.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
 
 from audit.doctor import RESTORE, Finding
 from schema.errors import LogNotThere
+from schema.log import one_line
 from schema.log_definition import TRIGGERS, VERSION
-from schema.log_link import conninfo
+from schema.log_link import Connection, connected, conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,8 +33,6 @@ EVENTS = 1_000_000
 
 LOCK_MS = 200
 """How long the second of two appends is let wait, to see that it does."""
-
-Connection: TypeAlias = "psycopg.Connection[TupleRow]"
 
 APPEND = "SELECT simtrail.append_events(%s::uuid[], %s::bigint[], %s::text[], %s::bytea[])"
 
@@ -61,13 +60,16 @@ def log_on_server(server: Server, *, full: bool) -> Finding:
             return _whole(connection, full=full)
     except psycopg.OperationalError as error:
         return Finding(
-            "log", "failed", f"{server} can't be reached: {error}", "see that it runs, and that this may log in"
+            "log",
+            "failed",
+            f"{server} can't be reached: {one_line(error)}",
+            "see that it runs, and that this may log in",
         )
 
 
 @contextmanager
 def _connected(server: Server) -> Iterator[Connection]:
-    with psycopg.connect(conninfo(server.url), autocommit=True) as connection:
+    with closing(connected(conninfo(server.url))) as connection:
         yield connection
 
 

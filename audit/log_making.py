@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -9,7 +10,8 @@ from psycopg.sql import Identifier
 
 from schema import log_definition
 from schema.errors import ConfigurationError
-from schema.log_link import conninfo
+from schema.log import one_line
+from schema.log_link import connected, conninfo
 
 if TYPE_CHECKING:
     from schema.log_place import Server
@@ -38,7 +40,7 @@ def script(role: str) -> str:
 def make(server: Server, role: str) -> str:
     """Make the log and the role's rights, in one transaction; what to tell about it. Raises `ConfigurationError`."""
     try:
-        with psycopg.connect(conninfo(server.url)) as connection:
+        with closing(connected(conninfo(server.url))) as connection, connection.transaction():
             for statement in log_definition.statements():
                 connection.execute(statement)
             there = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
@@ -49,7 +51,7 @@ def make(server: Server, role: str) -> str:
             _require_narrow(connection, role)
     except psycopg.Error as error:
         msg = (
-            f"the log can't be made in {server}: {error}; it needs a role that may create a schema in the database, and "
+            f"the log can't be made in {server}: {one_line(error)}; it needs a role that may create a schema in the database, and "
             f"roles too, unless there is one called {role}: `simtrail log init --sql` prints what someone else can run"
         )
         raise ConfigurationError(msg) from error

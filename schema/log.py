@@ -164,9 +164,8 @@ class Log(Application[UUID]):
                 return []
             return self._recorder.insert([_row(event) for event in batch])
         except self._recorder.faults as error:
-            msg = (
-                f"{len(batch)} deliveries can't be appended: {error}" if batch else f"the log can't be written: {error}"
-            )
+            what = f"{len(batch)} deliveries can't be appended" if batch else "the log can't be written"
+            msg = f"{what}: {one_line(error)}"
             raise LogUnavailable(msg, passing=self._recorder.is_passing(error)) from error
 
     def append_rows(self, rows: Sequence[Row], *, since: int) -> None:
@@ -177,7 +176,7 @@ class Log(Application[UUID]):
         try:
             self._recorder.insert(rows, since)
         except self._recorder.faults as error:
-            msg = f"{len(rows)} events can't be appended after position {since}: {error}"
+            msg = f"{len(rows)} events can't be appended after position {since}: {one_line(error)}"
             raise LogUnavailable(msg, passing=self._recorder.is_passing(error)) from error
 
     def after(self, position: int, *, max_events: int = PAGE_EVENTS, max_bytes: int = PAGE_BYTES) -> list[Event]:
@@ -245,8 +244,13 @@ class Log(Application[UUID]):
             yield
         except self._recorder.faults as error:
             kind = LogAway if self._recorder.is_away(error) else LogError
-            msg = f"the log can't be read {what}: {error}"
+            msg = f"the log can't be read {what}: {one_line(error)}"
             raise kind(msg) from error
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line: libpq's messages have several, one for each server that it tried."""
+    return " ".join(str(error).split())
 
 
 def _row(event: DomainEvent) -> Row:
@@ -311,7 +315,7 @@ def _on_server(server: Server) -> Log:
         cast("log_postgres.Recorder", log.recorder).require_made()
     except log_postgres.Recorder.faults as error:
         log.close()
-        msg = f"the log {server} can't be reached: {error}"
+        msg = f"the log {server} can't be reached: {one_line(error)}"
         raise LogAway(msg) from error
     except BaseException:
         log.close()

@@ -64,15 +64,24 @@ _TIMEOUT = getattr(psycopg.errors, "_WaitTimeout", psycopg.errors.ConnectionTime
 """What psycopg raises where the time of a wait is over; it has no name of its own in public."""
 
 
-class _Connection(psycopg.Connection[TupleRow]):
+class Connection(psycopg.Connection[TupleRow]):
     """A connection that waits for no answer for ever, though the server may: for a standby that is gone."""
 
     def wait(self, gen: PQGen[_T], interval: float = INTERRUPT_S, timeout: float | None = None) -> _T:
+        """Called by psycopg, for whatever comes from the server."""
         try:
             return super().wait(gen, interval, ANSWER_S if timeout is None else timeout)
         except _TIMEOUT as error:
             msg = f"the server did not answer within {ANSWER_S} s: what came of it is unknown"
             raise psycopg.OperationalError(msg) from error
+
+
+def connected(conninfo: str) -> Connection:
+    """A connection in autocommit, on which nothing is waited for longer than the time-outs. Raises `psycopg.Error`."""
+    connection = Connection.connect(conninfo, autocommit=True)
+    milliseconds = [str(int(seconds * 1000)) for seconds in (LOCK_TIMEOUT_S, ANSWER_S, ANSWER_S)]
+    connection.execute(_SETTINGS, milliseconds)
+    return connection
 
 
 class Link:
@@ -91,7 +100,7 @@ class Link:
         self._conninfo = conninfo
         self._clock = clock
         self._jitter = jitter
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._pause = 0.0
         self._not_before = 0.0
         self._refusal: psycopg.Error | None = None
@@ -100,16 +109,16 @@ class Link:
         self.warnings: list[str] = []
         """What the server warned of since this was last emptied."""
 
-    def open(self) -> _Connection:
+    def open(self) -> Connection:
         """The connection, made if there is none. Raises `psycopg.Error`, at once while a pause lasts."""
         if self._connection is not None and not self._connection.closed:
             return self._connection
         if self._refusal is not None and self._clock() < self._not_before:
             raise self._refusal
         try:
-            connection = _Connection.connect(self._conninfo, autocommit=True, row_factory=dict_row)  # type: ignore[arg-type]
-            milliseconds = [str(seconds * 1000) for seconds in (LOCK_TIMEOUT_S, ANSWER_S, ANSWER_S)]
-            connection.execute(_SETTINGS, milliseconds)
+            connection = connected(self._conninfo)
+            # As the library's own statements expect it; ours say what they want.
+            connection.row_factory = dict_row  # type: ignore[assignment]
         except psycopg.Error as error:
             self._pause = min(RETRY_MOST_S, max(RETRY_FIRST_S, self._pause * 2))
             self._not_before = self._clock() + self._pause * (0.5 + self._jitter() / 2)

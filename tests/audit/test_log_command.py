@@ -275,6 +275,13 @@ def test_receivers_and_projectors_share_a_log_on_a_server(
         eventually(partial(caught_up, folder, server_log))
     assert "Head              50" in done("status", "--data", data, "--log", server_log.url)
     assert model_digests(folders_of[0]) == model_digests(folders_of[1])
+    third = folders.create(tmp_path / "third").path
+    with closing(sqlite3.connect(data / "audit.db")) as live, closing(sqlite3.connect(third / "audit.db")) as copied:
+        live.backup(copied)
+    done("simulate", "--count", 5, "--rate", 1000, "--seed", 99, "--url", f"{urls[0]}/webhooks/{secret}")
+    done("project", "--once", "--data", third, "--log", server_log.url)
+    eventually(partial(caught_up, data, server_log))
+    assert model_digests(third) == model_digests(data)
     with psycopg.connect(server_log.url) as connection:
         assert connection.execute(
             "SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE application_name = 'simtrail' AND datname = current_database()"

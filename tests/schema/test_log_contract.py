@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -39,8 +40,9 @@ def place(request, tmp_path):
 def log(place):
     with open_to_append(place) as opened:
         yield opened
-        positions = [row[0] for row in opened.stored_after(0, max_events=1_000_000, max_bytes=1 << 40)]
-        assert positions == list(range(1, opened.head() + 1))
+    with open_to_read(place) as left:
+        positions = [row[0] for row in left.stored_after(0, max_events=1_000_000, max_bytes=1 << 40)]
+        assert positions == list(range(1, left.head() + 1))
 
 
 def test_positions_count_from_one_in_the_order_of_appending(log):
@@ -159,6 +161,19 @@ def test_a_wait_ends_when_told_to_stop(log):
         log.wait(stop, DEADLINE_S)
     assert time.monotonic() - before < DEADLINE_S
     later.join()
+
+
+def test_one_has_a_role_at_a_time(log, place):
+    """On a server: until it is closed. Of a file the folder's locks tell, so that here nobody is in the way."""
+    with open_to_append(place, checkpoints=False) as other:
+        assert log.hold_role("sealer")
+        assert log.hold_role("sealer")
+        assert other.hold_role("sealer") == isinstance(place, Path)
+        assert other.hold_role("another")
+        log.close()
+        deadline = time.monotonic() + DEADLINE_S
+        while not other.hold_role("sealer"):
+            assert time.monotonic() < deadline
 
 
 def test_a_topic_is_never_resolved(log):
