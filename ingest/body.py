@@ -22,6 +22,15 @@ class Room:
         self.deliveries = 0
         self.bytes = 0
 
+    def has(self, size: int) -> bool:
+        """Whether one more, of so many bytes, has a place."""
+        limits = self.limits
+        return (
+            self.deliveries < limits.held_deliveries
+            and size <= limits.body_bytes
+            and self.bytes + size <= limits.held_bytes
+        )
+
 
 class Place:
     """One delivery's place in the room, from its first byte to the end of a ``with`` block."""

@@ -17,6 +17,7 @@ from ingest.app import create_app
 from ingest.limits import KEEP_ALIVE_S, STOP_S, Limits
 from ingest.protocol import HttpProtocol
 from ingest.readiness import out_of_descriptors
+from ingest.shortcut import ShortcutProtocol
 from ingest.sources import Sources
 from ingest.writer import Writer
 from schema.body import not_json
@@ -101,7 +102,7 @@ def configuration(
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=HttpProtocol,
+        http=ShortcutProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -11,11 +11,12 @@ URL at the platform; then end the old one with `remove(…, secret_id=…)`. Aft
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,7 +149,7 @@ def webhook_path(name: str, secret: str) -> str:
 class Sources:
     """The sources as a running receiver knows them.
 
-    Follows the file: a change counts from the next request. A file that can't
+    Follows the file: a change counts from the event loop's next turn. A file that can't
     be read, or has gone, changes nothing but a line in the receiver's own log.
     Raises `ConfigurationError` when made, if the file can't be read then.
     """
@@ -156,6 +157,7 @@ class Sources:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen = _signature(path)
+        self._looked = False
         self._hashes, self._nobody = _padded(listed(path))
         if not self._hashes:
             _lines.warning("no source may deliver yet", file=str(path), remedy="simtrail sources add NAME")
@@ -174,6 +176,12 @@ class Sources:
         return known
 
     def _follow(self) -> None:
+        if self._looked:
+            return
+        # Once for all that the event loop does in one turn; in a thread, where receipts are found, each time.
+        with suppress(RuntimeError):
+            asyncio.get_running_loop().call_soon(self._look_again)
+            self._looked = True
         seen = _signature(self._path)
         if seen == self._seen:
             return
@@ -184,6 +192,9 @@ class Sources:
             _lines.error("sources unchanged: the file can't be used", reason=str(error))
         else:
             _lines.info("sources changed", sources=sorted(self._hashes))
+
+    def _look_again(self) -> None:
+        self._looked = False
 
 
 def _padded(sources: Iterable[Source]) -> tuple[dict[str, tuple[bytes, ...]], tuple[bytes, ...]]:

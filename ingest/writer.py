@@ -30,7 +30,7 @@ from collections import deque
 from contextlib import suppress
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import structlog
 
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
     from schema.event import Delivery
 
-_T = TypeVar("_T")
-
 TRIAL_EVERY = timedelta(seconds=1)
 """A trial costs an fsync, and anyone may ask for one: so many a second at most."""
 
@@ -56,7 +54,10 @@ TRIAL_WAIT_S = 2
 _lines = structlog.get_logger("simtrail.writer")
 
 
-_Waiting: TypeAlias = "tuple[Delivery, asyncio.Future[int]]"
+Answer: TypeAlias = "Callable[[int | LogUnavailable], None]"
+"""Called on the event loop, once: with a delivery's position, now that it is on disk, or with why it was not recorded."""
+
+_Waiting: TypeAlias = "tuple[Delivery, Answer]"
 
 
 class Writer:
@@ -83,6 +84,7 @@ class Writer:
         self._waiting: deque[_Waiting] = deque()
         self._groups: SimpleQueue[list[_Waiting] | asyncio.Future[None] | None] = SimpleQueue()
         self._busy = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._failure: str | None = None
         self._refusal: str | None = None
@@ -111,22 +113,39 @@ class Writer:
                 return self._failure or self._refusal or f"the log did not answer within {TRIAL_WAIT_S} s"
         return self._failure or self._refusal
 
-    def record(self, delivery: Delivery) -> asyncio.Future[int]:
-        """The delivery's position, once it is on disk. Called on the event loop.
+    def record(self, delivery: Delivery, answer: Answer) -> None:
+        """Record the delivery; ``answer`` is told. Called on the event loop.
 
-        The future, or this call, raises `LogUnavailable` if it was not recorded.
+        Raises `LogUnavailable`, and never calls ``answer``, where nothing is recorded any more.
         """
-        loop = asyncio.get_running_loop()
-        position: asyncio.Future[int] = loop.create_future()
         with self._door:
             if self._closed:
                 msg = "the receiver is stopping"
                 raise LogUnavailable(msg)
-            self._waiting.append((delivery, position))
+            self._waiting.append((delivery, answer))
             if not self._busy:
                 self._busy = True
+                self._loop = asyncio.get_running_loop()
                 # Not now: what the loop reads in this same turn joins the group.
-                loop.call_soon(self._hand_over)
+                self._loop.call_soon(self._hand_over)
+
+    def recorded(self, delivery: Delivery) -> asyncio.Future[int]:
+        """The delivery's position, once it is on disk. Called on the event loop.
+
+        The future, or this call, raises `LogUnavailable` if it was not recorded.
+        """
+        position: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def answer(outcome: int | LogUnavailable) -> None:
+            # Done already where the request was cancelled by a stop that took too long.
+            if position.done():
+                return
+            if isinstance(outcome, LogUnavailable):
+                position.set_exception(outcome)
+            else:
+                position.set_result(outcome)
+
+        self.record(delivery, answer)
         return position
 
     def _begin_trial(self) -> asyncio.Future[None] | None:
@@ -186,10 +205,8 @@ class Writer:
         # Drawn at once for all: each call to the system lets go of the interpreter, and the loop takes it.
         ids = uuid7s(self._clock(), len(group), self._entropy)
         positions = self._try([WebhookReceived(each, 1, one[0]) for each, one in zip(ids, group, strict=True)])
-        if positions is None:
-            self._wake(group, _refuse, self._failure or self._refusal or "")
-        else:
-            self._wake(group, _acknowledge, positions)
+        if self._loop is not None:
+            _call(self._loop, self._answer, group, positions, self._failure or self._refusal or "")
 
     def _try(self, batch: list[WebhookReceived]) -> Sequence[int] | None:
         """The positions of a batch; None, and it is known why, where it was not appended."""
@@ -214,12 +231,14 @@ class Writer:
         self._tried_at = self._clock()
         return positions
 
-    def _wake(self, group: list[_Waiting], answer: Callable[[list[_Waiting], _T], None], outcome: _T) -> None:
-        def go_on() -> None:
-            self._hand_over()
-            answer(group, outcome)
-
-        _call(group[0][1].get_loop(), go_on)
+    def _answer(self, group: list[_Waiting], positions: Sequence[int] | None, reason: str) -> None:
+        self._hand_over()
+        outcomes: Sequence[int | LogUnavailable] = positions or [LogUnavailable(reason) for _ in group]
+        for (_, answer), outcome in zip(group, outcomes, strict=True):
+            try:
+                answer(outcome)
+            except Exception:  # noqa: BLE001 - and so must not cost the others theirs
+                _lines.exception("a delivery could not be answered")
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
@@ -231,16 +250,3 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *argum
 def _end_trial(trial: asyncio.Future[None]) -> None:
     if not trial.done():
         trial.set_result(None)
-
-
-def _acknowledge(group: list[_Waiting], positions: Sequence[int]) -> None:
-    for (_, future), position in zip(group, positions, strict=True):
-        # Done already where the request was cancelled by a stop that took too long.
-        if not future.done():
-            future.set_result(position)
-
-
-def _refuse(group: list[_Waiting], reason: str) -> None:
-    for _, future in group:
-        if not future.done():
-            future.set_exception(LogUnavailable(reason))

@@ -129,7 +129,9 @@ def decode(state: bytes) -> Delivery:
 
 def instant(now: datetime) -> str:
     """An aware datetime as the log writes it: ``2026-05-01T00:00:00.000000Z``."""
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if now.tzinfo is not UTC:
+        now = now.astimezone(UTC)
+    return f"{now.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def uuid7(now: datetime, entropy: Callable[[int], bytes]) -> UUID:

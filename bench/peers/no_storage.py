@@ -5,7 +5,6 @@ python -m bench.peers.no_storage receive --data FOLDER --port 0
 
 from __future__ import annotations
 
-import asyncio
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from ingest import server
 from ingest.writer import Writer
 
 if TYPE_CHECKING:
+    from ingest.writer import Answer
     from schema.event import Delivery
 
 _positions = count(1)
@@ -22,11 +22,9 @@ _positions = count(1)
 class Forgetful(Writer):
     """Gives each delivery a position at once, and forgets it."""
 
-    def record(self, _delivery: Delivery) -> asyncio.Future[int]:
+    def record(self, _delivery: Delivery, answer: Answer) -> None:
         """Called by the route."""
-        position: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        position.set_result(next(_positions))
-        return position
+        answer(next(_positions))
 
 
 if __name__ == "__main__":

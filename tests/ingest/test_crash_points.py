@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
     from tests.ingest.conftest import Process, Strace
 
-BODY = b'"' + b"x" * 100_000 + b'"'
+BODY = b'"' + b"x" * 200_000 + b'"'
+"""Goes the ordinary way, as all that is large or comes in pieces."""
+
+WHOLE = b'"' + b"w" * 30_000 + b'"'
+"""Comes in one read, and so by the shortcut."""
 
 LARGE = b'"' + b"x" * 6_000_000 + b'"'
 """Fills more than the thousand pages after which SQLite copies the WAL into the log itself."""
@@ -40,6 +44,7 @@ class Struck:
 
     receive: Callable[..., Process]
     tamper: Callable[[Process, str, str], Strace]
+    body: bytes
 
     def warm(self, *strike: str, **more: int) -> Process:
         """A receiver that has recorded a delivery, and is struck by the next."""
@@ -49,50 +54,55 @@ class Struck:
         return receiver
 
 
-def killed(place: str, when: str) -> Callable[[Struck], str]:
-    """SIGKILL before or after a call."""
-    return lambda struck: struck.warm(place, when, "kill").post(BODY)
+def killed(place: str, when: str, whole: str | None = None) -> Callable[[Struck], str]:
+    """SIGKILL before or after a call; before or after another where the delivery comes whole."""
+
+    def strike(struck: Struck) -> str:
+        by_shortcut = whole is not None and struck.body == WHOLE
+        return struck.warm(whole if by_shortcut else place, when, "kill").post(struck.body)  # type: ignore[arg-type]
+
+    return strike
 
 
-def tampered(inject: str, file: str, body: bytes = BODY) -> Callable[[Struck], str]:
+def tampered(inject: str, file: str, body: bytes | None = None) -> Callable[[Struck], str]:
     """A system call on a file fails, or kills."""
 
     def strike(struck: Struck) -> str:
         receiver = struck.warm()
         struck.tamper(receiver, inject, file)
-        return receiver.post(body)
+        return receiver.post(body or struck.body)
 
     return strike
 
 
 def committed_but(act: str) -> Callable[[Struck], str]:
     """The commit is done, and what it gives back is wrong."""
-    return lambda struck: struck.warm("Log.append", "after", act).post(BODY)
+    return lambda struck: struck.warm("Log.append", "after", act).post(struck.body)
 
 
 def out_of_descriptors(struck: Struck) -> str:
     """No file descriptor is left for another connection."""
     receiver = struck.warm()
     receiver.take_descriptors(0)
-    return receiver.post(BODY)
+    return receiver.post(struck.body)
 
 
 def damaged_sources(struck: Struck) -> str:
     """The file of the sources is damaged while the receiver runs."""
     receiver = struck.warm()
     (receiver.folder / "sources.json").write_text("{")
-    return receiver.post(BODY)
+    return receiver.post(struck.body)
 
 
-def head(receiver: Process) -> bytes:
-    return f"POST {receiver.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+def head(receiver: Process, body: bytes) -> bytes:
+    return f"POST {receiver.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
 
 
 def half_a_body(struck: Struck) -> str:
     """The sender goes away in the middle."""
     receiver = struck.warm()
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver) + BODY[:100])
+        connection.sendall(head(receiver, BODY) + BODY[:100])
         connection.shutdown(socket.SHUT_WR)
         return "no answer" if connection.recv(1) == b"" else "an answer"
 
@@ -101,7 +111,7 @@ def killed_in_the_body(struck: Struck) -> str:
     """SIGKILL while half of the body is there."""
     receiver = struck.warm("RequestResponseCycle.receive", "before", "kill")
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver) + BODY[:100])
+        connection.sendall(head(receiver, BODY) + BODY[:100])
         return answer(connection)
 
 
@@ -109,9 +119,9 @@ def no_room(struck: Struck) -> str:
     """As many deliveries are held as may be."""
     receiver = struck.warm(held=1)
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        connection.sendall(head(receiver, BODY).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
         assert connection.recv(1_000).startswith(b"HTTP/1.1 100")
-        return receiver.post(BODY)
+        return receiver.post(struck.body)
 
 
 def locked(struck: Struck) -> str:
@@ -119,14 +129,14 @@ def locked(struck: Struck) -> str:
     receiver = struck.warm()
     with closing(sqlite3.connect(receiver.folder / "log.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        return receiver.post(BODY)
+        return receiver.post(struck.body)
 
 
 def gone_before_the_answer(struck: Struck) -> str:
     """The sender breaks the connection while the commit is under way."""
     receiver = struck.warm("Log.append", "after", "hold")
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver) + BODY)
+        connection.sendall(head(receiver, struck.body) + struck.body)
         deadline = time.monotonic() + DEADLINE_S
         while not (receiver.folder / "held").exists():
             assert time.monotonic() < deadline
@@ -140,7 +150,7 @@ def gone_after_the_answer(struck: Struck) -> str:
     """The connection breaks behind the answer."""
     receiver = struck.warm()
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver) + BODY)
+        connection.sendall(head(receiver, struck.body) + struck.body)
         status = answer(connection)
         broken(connection)
     return status
@@ -207,19 +217,27 @@ POINTS = [
     Point(COPIED, KILLED, "no answer", EVENT, tampered("pwrite64:signal=KILL", "log.db", LARGE)),
     Point(ANSWERED, BEFORE, "no answer", EVENT, gone_before_the_answer),
     Point(ANSWERED, AFTER, "200", EVENT, gone_after_the_answer),
-    Point(ANSWERED, KILLED, "no answer", EVENT, killed("RequestResponseCycle.send", "before")),
+    Point(
+        ANSWERED,
+        KILLED,
+        "no answer",
+        EVENT,
+        killed("RequestResponseCycle.send", "before", whole="ShortcutProtocol._answer"),
+    ),
 ]
 
 
+@pytest.mark.parametrize("body", [BODY, WHOLE], ids=["the ordinary way", "by the shortcut"])
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: f"{point.step}, {point.fault}")
 def test_a_step_that_is_struck(
     folder: Path,
     receive: Callable[..., Process],
     tamper: Callable[[Process, str, str], Strace],
     point: Point,
+    body: bytes,
 ):
     """The sender sees, and the log holds, what the table says; what was acknowledged before is there in any case."""
-    assert point.strike(Struck(receive, tamper)) == point.sender
+    assert point.strike(Struck(receive, tamper, body)) == point.sender
 
     def bodies() -> list[bytes]:
         with open_to_read(folder / "log.db") as log:
@@ -233,7 +251,7 @@ def test_a_step_that_is_struck(
     before, *after = bodies()
     assert before == b'"before"'
     assert len(after) + 1 in expected
-    assert set(after) <= {BODY, LARGE}
+    assert set(after) <= {body, LARGE}
     assert (point.sender != "200") or after
 
 

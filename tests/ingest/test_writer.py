@@ -33,7 +33,7 @@ async def recorded(writer: Writer, bodies: Sequence[bytes]) -> list[int | BaseEx
     """Record all at once; each one's position or error."""
 
     async def record(body: bytes) -> int:
-        return await writer.record(delivery(body))
+        return await writer.recorded(delivery(body))
 
     async with asyncio.timeout(20):
         return await asyncio.gather(*map(record, bodies), return_exceptions=True)
@@ -65,10 +65,10 @@ def test_all_that_wait_share_a_commit_and_a_wake_up(receiver: Receiver):
 
         loop.call_soon_threadsafe = counted  # type: ignore[assignment,method-assign]
         receiver.tape.open.clear()
-        waiting = [receiver.writer.record(delivery(b"0"))]
+        waiting = [receiver.writer.recorded(delivery(b"0"))]
         await receiver.until_waiting(1)
         for n in range(1, 50):
-            waiting.append(receiver.writer.record(delivery(b"%d" % n)))
+            waiting.append(receiver.writer.recorded(delivery(b"%d" % n)))
             await asyncio.sleep(0)
         receiver.tape.open.set()
         async with asyncio.timeout(20):
@@ -144,7 +144,7 @@ def test_stopping_commits_and_answers_what_waits(receiver: Receiver):
             while not receiver.writer._closed:  # noqa: ASYNC110 - in another thread
                 await asyncio.sleep(0)
             with pytest.raises(LogUnavailable, match="stopping"):
-                receiver.writer.record(delivery())
+                receiver.writer.recorded(delivery())
             receiver.tape.open.set()
             await stopping
             return await asyncio.gather(*waiting)
@@ -155,9 +155,9 @@ def test_stopping_commits_and_answers_what_waits(receiver: Receiver):
 async def ten_waiting(receiver: Receiver) -> list[asyncio.Future[int]]:
     """One delivery at the log, and nine behind it."""
     receiver.tape.open.clear()
-    waiting = [receiver.writer.record(delivery(b"0"))]
+    waiting = [receiver.writer.recorded(delivery(b"0"))]
     await receiver.until_waiting(1)
-    waiting += [receiver.writer.record(delivery(b"%d" % n)) for n in range(1, 10)]
+    waiting += [receiver.writer.recorded(delivery(b"%d" % n)) for n in range(1, 10)]
     return waiting
 
 
@@ -298,7 +298,7 @@ def test_whether_the_log_can_be_written_is_found_out_by_writing(receiver: Receiv
 
 async def refused(receiver: Receiver, body: bytes) -> None:
     with capture_logs(), pytest.raises(LogUnavailable):
-        await receiver.writer.record(delivery(body))
+        await receiver.writer.recorded(delivery(body))
 
 
 def test_a_trial_is_not_had_for_the_asking(receiver: Receiver, clock: Clock):
