@@ -122,9 +122,10 @@ def _compare_and_swap(folder: DataFolder, log: Log, configuration: Configuration
         _confirm()
     same = found.before.configuration == found.after.configuration
     reason = ask.reason or ("as asked" if same else "another configuration")
-    if not replacement.install(log, live, built, configuration, found, reason, ask.started_at, INSTALLED):
+    took = replacement.install(log, live, built, configuration, found, reason, ask.started_at, INSTALLED)
+    if took is None:
         return False
-    click.echo(f"Swapped: the read model is now that of position {read_model.tracked(live)}.")
+    click.echo(f"Swapped in {took:.2f} s: the read model is now that of position {read_model.tracked(live)}.")
     return True
 
 

@@ -38,6 +38,10 @@ START = datetime(2026, 3, 2, tzinfo=UTC)
 PAUSE = timedelta(seconds=0.5)
 """Between two deliveries: 172,800 a day, all of which the redelivery window has to know."""
 
+MARK = "plan_code"
+MARKED = 50
+"""One card in so many has its tariff under a name that only a configuration knows."""
+
 USERS = 40
 APPENDED = 1_000
 """Events a commit of the log."""
@@ -94,6 +98,7 @@ def _started(random: Random, serial: int, at: int, balances: list[int], users: l
 
 def _item(card: int, balance: int, status: str) -> dict[str, object]:
     digits = f"8970199{card:011d}"
+    marked = {MARK: f"P-{card % 11}"} if card % MARKED == 0 else {}
     return {
         "id": 1_000_000 + card,
         "iccid": digits + check_digit(digits),
@@ -101,7 +106,8 @@ def _item(card: int, balance: int, status: str) -> dict[str, object]:
         "imsi": f"25001{card:010d}",
         "status": status,
         "balance": f"{balance / 100:.2f}",
-        "tariff": f"M2M-{card % 9}",
+        "operator": f"operator-{card % 3}",
+        **(marked or {"tariff": f"M2M-{card % 9}"}),
     }
 
 

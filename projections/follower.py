@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 from typing import TYPE_CHECKING
 
-from projections import read_model, rebuild, replacement
+from projections import gate, read_model, rebuild, replacement
 from projections.fold import fold
 from projections.reader import Reader
 from projections.record import INSTALLED
@@ -176,6 +176,7 @@ class _Follower:
 
     def _step(self, model: LiveModel, page: Sequence[Read], position: int) -> int:
         plain = list(itertools.takewhile(lambda event: not event.makes_void, page))
+        gate.passed(self._path)
         try:
             if plain:
                 position = apply(model, plain, since=position)

@@ -42,6 +42,14 @@ HELD_ROWS = 200_000
 CACHE_KIB = 64 * 1024
 """SQLite's page cache: the look-up indexes of some million rows stay in memory."""
 
+WAL_BYTES = 64 * 1024 * 1024
+"""What SQLite's log beside the read model is cut to once it is worked off: a swap makes it as large as the tables."""
+
+LIVE = ("journal_mode = WAL", "synchronous = NORMAL", f"journal_size_limit = {WAL_BYTES}")
+
+CARELESS = ("journal_mode = OFF", "synchronous = OFF")
+"""For a read model that is not live yet: no fsync of what may be thrown away, however large."""
+
 REMEDY = "`simtrail rebuild` makes it anew from the log"
 
 LOCK_TIMEOUT_S = 10
@@ -186,16 +194,17 @@ class LiveModel(ReadModel):
         self._connection.close()
 
 
-def open_to_write(path: Path, configuration: Configuration) -> LiveModel:
+def open_to_write(path: Path, configuration: Configuration, *, live: bool = True) -> LiveModel:
     """The read model at a path, made empty if it is not there.
 
+    One that is not ``live`` is written without care: it is thrown away if anything goes wrong.
     Raises `ReadModelError` where it can't be opened, or was made by another
     version or with another configuration.
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=LOCK_TIMEOUT_S, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        for pragma in LIVE if live else CARELESS:
+            connection.execute(f"PRAGMA {pragma}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute("BEGIN IMMEDIATE")
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -212,6 +221,14 @@ def open_to_write(path: Path, configuration: Configuration) -> LiveModel:
         connection.close()
         raise
     return LiveModel(connection, configuration)
+
+
+def open_built(path: Path) -> sqlite3.Connection:
+    """A connection that writes what no projection makes into a read model that is not live yet."""
+    connection = sqlite3.connect(path)
+    for pragma in CARELESS:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:

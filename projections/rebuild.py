@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from projections import bulk, read_model
+from projections import bulk, gate, read_model
 from projections.bulk import BulkModel
 from projections.corrections import is_void, voided
 from projections.fold import fold
-from projections.read_model import CACHE_KIB
+from projections.read_model import CACHE_KIB, LIVE, LOCK_TIMEOUT_S
 from projections.reader import Reader
 from schema.errors import ReadModelError
 from schema.tables import BY_NAME
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
 BATCH_EVENTS = 2_000
 """Events folded and loaded together: enough that their hand-over costs nothing; the log's page bounds their bytes."""
 
-SPACE_FACTOR = 1.2
-"""Free space asked for, as a multiple of the live read model or of the log, whichever is
-larger: rows and indexes of the new one, and what arrives meanwhile."""
+SWAP_RETRY_S = 0.02
+"""Between two tries of a swap to write, while a projector ends its transaction."""
+
+SPACE_FACTOR = 2.2
+"""Free space asked for, as a multiple of the live read model or of the log, whichever is larger: the
+new one, what SQLite's log holds of it while it is copied over, and what arrives meanwhile."""
 
 
 def need_space(folder: Path, *files: Path) -> None:
@@ -93,7 +97,7 @@ def catch_up(log: Log, path: Path, configuration: Configuration, last: int) -> b
 
     False where a correction in between makes something void: then it must be built again.
     """
-    with closing(read_model.open_to_write(path, configuration)) as model:
+    with closing(read_model.open_to_write(path, configuration, live=False)) as model:
         start = model.position()
         if any(event.position > start and is_void(event) for event in log.corrections(last)):
             return False
@@ -111,7 +115,7 @@ def beside(live: Path) -> Path:
 
 def keep_rebuilds(live: Path, built: Path) -> None:
     """Take the record of earlier rebuilds over into a read model that was built, as far as both have its columns."""
-    with closing(sqlite3.connect(built)) as connection, connection:
+    with closing(read_model.open_built(built)) as connection, connection:
         connection.execute("ATTACH ? AS live", (str(live),))
         for table in ("rebuilds", "rebuild_changes"):
             listed = "SELECT name FROM pragma_table_info(?, ?)"
@@ -186,22 +190,30 @@ def _first_of(path: Path, sql: str) -> tuple[object, ...] | None:
         return found
 
 
-def swap(built: Path, live: Path) -> None:
-    """Put what was built in the place of the live read model, in one atomic step.
+def swap(built: Path, live: Path) -> float:
+    """Put what was built in the place of the live read model, in one atomic step; the seconds that it took.
 
     SQLite's online backup writes all pages in one transaction: readers see the old
     tables or the new, never both, and neither wait nor fail; the file stays the same
     one, so nobody needs to open it again. A projector waits meanwhile, and then goes
     on from the position that it finds.
     """
+    begin = time.monotonic()
     try:
-        with closing(sqlite3.connect(built)) as source, closing(sqlite3.connect(live)) as destination:
-            destination.execute("PRAGMA journal_mode = WAL")
-            source.backup(destination)
+        with (
+            gate.closed(live),
+            closing(sqlite3.connect(built)) as source,
+            closing(sqlite3.connect(live, timeout=LOCK_TIMEOUT_S)) as destination,
+        ):
+            for pragma in LIVE:
+                destination.execute(f"PRAGMA {pragma}")
+            source.backup(destination, sleep=SWAP_RETRY_S)
     except sqlite3.Error as error:
         msg = f"{live} can't be replaced by {built}: {error}; it is as it was"
         raise ReadModelError(msg) from error
+    took = time.monotonic() - begin
     discard(built)
+    return took
 
 
 def discard(path: Path) -> None:

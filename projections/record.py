@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from projections.read_model import open_built
 from schema.tables import BY_NAME, MODEL_VERSION
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def add(path: Path, rebuild: Rebuild, changes: Iterable[Change]) -> None:
         _encode(rebuild.after.digests).decode(),
     )
     marks = ", ".join("?" * (len(BY_NAME["rebuilds"].columns) - 1))
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with closing(open_built(path)) as connection, connection:
         connection.execute(
             f"INSERT INTO rebuilds VALUES ((SELECT coalesce(max(rebuild), 0) + 1 FROM rebuilds), {marks})", row
         )

@@ -80,8 +80,8 @@ def install(  # noqa: PLR0913, PLR0917 - what is installed, and what is recorded
     reason: str,
     started_at: str,
     by: By,
-) -> bool:
-    """Record what was compared, and swap it in; False where it must be built anew first."""
+) -> float | None:
+    """Record what was compared, and swap it in; the seconds of the swap, None where it must be built anew first."""
     rebuild.keep_rebuilds(live, built)
     finished_at = instant(by.now())
     done = record.Rebuild(
@@ -89,9 +89,8 @@ def install(  # noqa: PLR0913, PLR0917 - what is installed, and what is recorded
     )
     record.add(built, done, comparison.first)
     if not rebuild.catch_up(log, built, configuration, read_model.tracked(live) or 0):
-        return False
-    rebuild.swap(built, live)
-    return True
+        return None
+    return rebuild.swap(built, live)
 
 
 def replace(  # noqa: PLR0913 - what is replaced by what, each by name
@@ -115,8 +114,8 @@ def replace(  # noqa: PLR0913 - what is replaced by what, each by name
     try:
         position = rebuild.build(log, built, configuration, last=last, on_progress=on_progress)
         comparison = compare(log, live, built, configuration)
-        if comparison is None or not install(
-            log, live, built, configuration, comparison, reason, started_at, by
+        if (
+            comparison is None or install(log, live, built, configuration, comparison, reason, started_at, by) is None
         ):  # pragma: no cover - nobody else moves it
             msg = f"{live} was written by somebody else meanwhile: it is as it was"
             raise ReadModelError(msg)

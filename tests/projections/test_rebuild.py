@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from projections import bulk, difference, read_model, rebuild
+from projections import bulk, difference, gate, read_model, rebuild
 from projections.follower import follow
 from schema.configuration import Configuration
 from schema.errors import ReadModelError
@@ -276,3 +276,18 @@ def test_a_card_renamed_twice_in_one_page_takes_its_history_along(world, tables_
     for batches in ([1], [2], [1, 1, 1], []):
         followed = world.fold_into(world.folder / f"{batches}.db", batches)
         assert {row[2] for row in tables_of(followed)["sim_events"]} == expected
+
+
+def test_a_swap_is_not_overtaken(world, built):
+    """Who is to write the read model waits at the gate while a swap has its turn."""
+    world.send(lock("q-1"))
+    world.project()
+    passing = threading.Thread(target=gate.passed, args=(world.audit,))
+    with gate.closed(world.audit):
+        passing.start()
+        passing.join(0.05)
+        assert passing.is_alive()
+        assert read_model.tracked(world.audit) == 1
+    passing.join(20)
+    assert not passing.is_alive()
+    assert rebuild.swap(built(), world.audit) > 0
