@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 RETRY_S = 1
 """Pause after sealing could not go on: a key that was replaced is taken up by then."""
 
+NICE = 10
+"""How far following stands back behind who receives: under more load than the machine has processors for, it signs later."""
+
 CUT_SHORT = 128
 
 _now = partial(datetime.now, UTC)
@@ -57,6 +60,8 @@ def seal(*, data: Path, place: Place | None, once: bool, supervised: bool) -> No
     """
     if supervised:
         end_with_supervisor()
+    if not once:
+        os.nice(NICE)
     loglines.configure()
     folder = folders.existing(data, place)
     received: list[int] = []

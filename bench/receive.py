@@ -43,7 +43,8 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.load import Load, client, post  # noqa: E402 - run as a script, from the repository itself
+from audit.seals import open_to_read as open_seals  # noqa: E402 - run as a script, from the repository itself
+from bench.load import Load, client, post  # noqa: E402
 from ingest import sources  # noqa: E402
 from schema.event import Delivery, WebhookReceived, instant, uuid7  # noqa: E402
 from schema.log import open_to_append, open_to_read  # noqa: E402
@@ -68,6 +69,8 @@ PEERS: dict[str, tuple[str, ...]] = {
 
 RECEIVE = (sys.executable, "-m", "audit", "receive", "--port=0", "--data")
 
+SEAL = (sys.executable, "-m", "audit", "seal", "--data")
+
 SIZES = ("0.5KB", "1KB", "20KB", "1MB")
 
 SMALL = "1KB"
@@ -87,7 +90,7 @@ MARKS = (0, 0.05, 0.25, 0.5, 0.75, 1)
 
 GROUPS_AT_MARK = 200
 
-PARTS: tuple[str, ...] = ("peers", "bills", "memory", "appends")
+PARTS: tuple[str, ...] = ("peers", "bills", "sealing", "memory", "appends")
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ def main() -> None:
     measure: dict[str, Callable[[Path], None]] = {
         "peers": lambda folder: compare(folder, asked.sizes, asked.rounds, asked.seconds),
         "bills": lambda folder: disturb(folder, asked.rounds, asked.seconds),
+        "sealing": lambda folder: seal_beside(folder, asked.rounds, asked.seconds),
         "memory": lambda folder: watch_memory(folder, asked.posts, asked.seconds),
         "appends": lambda folder: draw_curve(folder, asked.events),
     }
@@ -248,6 +252,48 @@ def disturb(folder: Path, rounds: int, seconds: float) -> None:
         print(f"| {name} | {statistics.median(run.rate for run in runs):,.0f} | {p50:.1f} | {p99:.1f} | {p999:.1f} |")
     ratio = statistics.median(over(b.load.ms[1], a.load.ms[1]) for a, b in zip(alone, beside, strict=True))
     print(f"\np99 with bills to p99 without: {ratio:.2f}")
+
+
+def seal_beside(folder: Path, rounds: int, seconds: float) -> None:
+    """Print what a sealer beside the receiver does to small posts: two receivers in turn, one of them sealed."""
+    small = folder / "small.json"
+    small.write_bytes(body_of(SMALL))
+    runs: list[tuple[Run, Run]] = []
+    behind: list[int] = []
+    with started(folder, RECEIVE) as alone, started(folder, RECEIVE) as sealed, sealing(sealed) as data:
+        for server in (alone, sealed):
+            load(server, small, 1)
+        for turn in range(rounds):
+            say(f"sealing, {turn + 1} of {rounds}")
+            # Who comes first takes turns too: the machine's own moods last longer than a run.
+            pair = {server: load(server, small, seconds) for server in ((alone, sealed), (sealed, alone))[turn % 2]}
+            runs.append((pair[alone], pair[sealed]))
+            with open_to_read(data / "log.db") as log, open_seals(data / "seals.db") as seals:
+                last = seals.last(signed=True)
+                behind.append(log.head() - (last.position if last else 0))
+    print(f"\n### A sealer beside {SMALL} posts, {rounds} rounds in turn\n")
+    print("| | req/s | p50 ms | p99 ms | receiver CPU s |")
+    print("|---|--:|--:|--:|--:|")
+    for name, each in (("without", [off for off, _ in runs]), ("with", [on for _, on in runs])):
+        p50, p99 = (statistics.median(run.load.ms[n] for run in each) for n in range(2))
+        rate, cpu_s = statistics.median(run.rate for run in each), statistics.median(run.cpu_s for run in each)
+        print(f"| {name} | {rate:,.0f} | {p50:.1f} | {p99:.1f} | {cpu_s:.2f} |")
+    ratio = statistics.median(over(on.rate, off.rate) for off, on in runs)
+    print(
+        f"\nWith to without, median of the pairs: {ratio:.3f}. Not signed yet at the end of a run: {max(behind):,} events at most."
+    )
+
+
+@contextmanager
+def sealing(server: Server) -> Iterator[Path]:
+    """A sealer at work on a server's log, as `simtrail serve` runs it; the data folder."""
+    data = Path(str(server.process.args[-1]))  # type: ignore[index]
+    process = subprocess.Popen([*SEAL, str(data)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        yield data
+    finally:
+        process.terminate()
+        process.wait(START_S)
 
 
 @contextmanager
