@@ -233,7 +233,7 @@ TABLES = (
         ("sim",),
         {**_SOURCE, "last_job": ("jobs", "job"), **_POSITION},
         (
-            ("source",),
+            ("source", "status"),  # The front page counts cards by it.
             ("imei?",),
             ("status",),
             ("status_since",),

@@ -70,7 +70,7 @@ def test_datasette_is_given_the_read_model_and_nothing_else(audit_db: Path) -> N
             ("facet_time_limit_ms", 1000),
             ("num_sql_threads", 4),
             ("default_page_size", 100),
-            ("max_returned_rows", 2000),
+            ("max_returned_rows", 500),
             ("default_cache_ttl", 0),
             ("suggest_facets", False),
             ("allow_download", False),
