@@ -44,6 +44,7 @@ from audit import publish  # noqa: E402
 from bench import callbacks, history  # noqa: E402
 from projections.follower import apply  # noqa: E402
 from projections.read_model import open_to_write  # noqa: E402
+from projections.reading import read  # noqa: E402
 from schema.configuration import Configuration  # noqa: E402
 from schema.decode import Decoder  # noqa: E402
 from schema.event import Delivery, Event, instant  # noqa: E402
@@ -273,7 +274,7 @@ def write(read_model: Path) -> None:
             Event(position + number, Delivery(now, "main", "192.0.2.1", {}, next(bodies)))
             for number in range(1, EVENTS_A_PAGE + 1)
         ]
-        position = apply(model, decoder, page, since=position)
+        position = apply(model, read(page, decoder), since=position)
         if not done:
             print("writing", flush=True)
         done += EVENTS_A_PAGE
