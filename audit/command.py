@@ -176,6 +176,7 @@ def receive(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Run the receiver alone: record webhooks."""
     from audit import receipts, seal_state  # noqa: PLC0415 - each process loads what it runs
+    from audit.lag import lag  # noqa: PLC0415
     from ingest import server, tls  # noqa: PLC0415
 
     def ready(url: str) -> None:
@@ -194,6 +195,8 @@ def receive(  # noqa: PLR0913 - one for each option
             ready=ready,
             host=host,
             port=port,
+            delivery_lines=front.delivery_lines,
+            lag=lambda: lag(folder, _now()),
             seals=lambda: seal_state.as_json(folder.seals),
             receipts=receipts.of_folder(folder),
             forwarded_allow_ips=front.forwarded_allow_ips,

@@ -85,11 +85,12 @@ def receiver(command: _Command) -> _Command:
 
 @dataclass(frozen=True)
 class Front:
-    """What stands between the receiver and its senders: TLS of its own, or proxies."""
+    """What stands between the receiver and its senders, TLS of its own or proxies, and whether each delivery has a line."""
 
     certificate: Path | None
     key: Path | None
     forwarded_allow_ips: str | None
+    delivery_lines: bool = True
 
     @property
     def tls(self) -> bool:
@@ -99,28 +100,44 @@ class Front:
     @property
     def variables(self) -> dict[str, str]:
         """The options that are set, by their variables: for a process that is to have them too."""
-        values = (self.certificate, self.key, self.forwarded_allow_ips)
+        values = (self.certificate, self.key, self.forwarded_allow_ips, None if self.delivery_lines else 1)
         return {name: str(value) for name, value in zip(FRONT_VARIABLES, values, strict=True) if value is not None}
 
 
-FRONT_VARIABLES = ("SIMTRAIL_TLS_CERT", "SIMTRAIL_TLS_KEY", "SIMTRAIL_FORWARDED_ALLOW_IPS")
+FRONT_VARIABLES = (
+    "SIMTRAIL_TLS_CERT",
+    "SIMTRAIL_TLS_KEY",
+    "SIMTRAIL_FORWARDED_ALLOW_IPS",
+    "SIMTRAIL_NO_DELIVERY_LINES",
+)
 
 
 def front(command: _Command) -> _Command:
-    """``--tls-cert``, ``--tls-key`` and ``--forwarded-allow-ips``, handed on together as ``front``."""
+    """``--tls-cert``, ``--tls-key``, ``--forwarded-allow-ips`` and ``--no-delivery-lines``, handed on together as ``front``."""
 
     @wraps(command)
     def with_front(
-        *, tls_cert: Path | None, tls_key: Path | None, forwarded_allow_ips: str | None, **others: object
+        *,
+        tls_cert: Path | None,
+        tls_key: Path | None,
+        forwarded_allow_ips: str | None,
+        no_delivery_lines: bool,
+        **others: object,
     ) -> None:
         if tls_key is not None and tls_cert is None:
             msg = "--tls-key needs the certificate that it belongs to: add --tls-cert"
             raise click.UsageError(msg)
-        command(**others, front=Front(tls_cert, tls_key, forwarded_allow_ips))
+        command(**others, front=Front(tls_cert, tls_key, forwarded_allow_ips, not no_delivery_lines))
 
     file = click.Path(path_type=Path)
-    certificate, key, proxies = FRONT_VARIABLES
+    certificate, key, proxies, lines = FRONT_VARIABLES
     for add in (
+        option(
+            "--no-delivery-lines",
+            is_flag=True,
+            envvar=lines,
+            help="Write no line for each delivery into the receiver's log, only what needs attention.",
+        ),
         option(
             "--forwarded-allow-ips",
             metavar="IPS",

@@ -14,8 +14,10 @@ from starlette.routing import Route
 
 from ingest import openapi, problems
 from ingest.body import Place, Room
+from ingest.counts import Counts
 from ingest.headers import harmless, kept, secret_of
 from ingest.limits import LARGE_BODY_BYTES, Limits
+from ingest.metrics import Metrics
 from ingest.readiness import Readiness
 from ingest.receipts import Receipts
 from schema.errors import LogUnavailable
@@ -60,16 +62,18 @@ class Webhooks:
         *,
         clock: Callable[[], datetime],
         not_json: Callable[[bytes], str | None],
-        limits: Limits,
+        room: Room,
         receipts: bool,
+        counts: Counts,
     ) -> None:
         self._receipts = receipts
         self._sources = sources
         self._writer = writer
         self._clock = clock
         self._not_json = not_json
-        self._limits = limits
-        self._room = Room(limits)
+        self._limits = room.limits
+        self._room = room
+        self._counts = counts
         # One thread: a large body is checked at the cost of many times its memory.
         self._large = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-bodies")
 
@@ -78,10 +82,13 @@ class Webhooks:
         parameters = scope["path_params"]
         secret = parameters["secret"] if "secret" in parameters else secret_of(scope["headers"])
         if not self._sources.authenticate(parameters["source"], secret):
+            self._counts.refuse("no_such_webhook")
             await problems.NO_SUCH_WEBHOOK(scope, receive, send)
             return
+        source = parameters["source"]
         headers = kept(scope["headers"])
         if _declared(headers) > self._limits.body_bytes:
+            self._counts.refuse("body_too_large", source)
             await problems.body_too_large(self._limits.body_bytes)(scope, receive, send)
             return
         with Place(self._room) as place:
@@ -92,16 +99,21 @@ class Webhooks:
                 delivery = Delivery(instant(self._clock()), parameters["source"], remote, headers, body)
                 await self._record(delivery, scope, receive, send)
                 return
-        if body is not None:
-            await body(scope, receive, send)
+        if body is None:
+            self._counts.refuse("gone", source)
+            return
+        self._counts.refuse("too_many_waiting" if body is problems.BUSY else "body_too_large", source)
+        await body(scope, receive, send)
 
     async def _record(self, delivery: Delivery, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             position, sha256, reason = await self._recorded(delivery)
         except LogUnavailable:
+            self._counts.refuse("log_unavailable", delivery.source)
             await problems.LOG_UNAVAILABLE(scope, receive, send)
             return
         if reason is not None:
+            self._counts.not_json[delivery.source] += 1
             problem = problems.not_json(reason, position=position, received_at=delivery.received_at, sha256=sha256)
             await problem(scope, receive, send)
             return
@@ -141,10 +153,12 @@ class Webhooks:
             self._room.deliveries -= 1
             self._room.bytes -= size
             if isinstance(outcome, LogUnavailable):
+                self._counts.refuse("log_unavailable", delivery.source)
                 answer(problems.LOG_UNAVAILABLE)
             elif reason is None:
                 answer(self._receipt(outcome, delivery.received_at, sha256))
             else:
+                self._counts.not_json[delivery.source] += 1
                 told = problems.not_json(reason, position=outcome, received_at=delivery.received_at, sha256=sha256)
                 answer(told)
 
@@ -180,20 +194,31 @@ def create_app(  # noqa: PLR0913 - what it is made of, each by its name
     lag: Callable[[], Lag] | None = None,
     seals: Tell | None = None,
     receipts: FindReceipt | None = None,
+    counts: Counts | None = None,
 ) -> Receiver:
     """The receiver's application. The writer must be running while it answers.
 
     ``lag`` tells how far the read model is behind, ``seals`` how the log is sealed; both are called in
     a thread, and may raise `SimtrailError`. ``receipts`` finds an event's receipt.
+    ``counts`` are those of the writer's log too, see `ingest.counts.counting`.
     """
-    settled = limits or Limits()
-    webhooks = Webhooks(sources, writer, clock=clock, not_json=not_json, limits=settled, receipts=receipts is not None)
+    room, counts = Room(limits or Limits()), counts or Counts()
+    webhooks = Webhooks(
+        sources,
+        writer,
+        clock=clock,
+        not_json=not_json,
+        room=room,
+        receipts=receipts is not None,
+        counts=counts,
+    )
     app = Receiver(
         routes=[
             Route(WEBHOOK, webhooks, methods=["POST"]),
             Route("/webhooks/{source}", webhooks, methods=["POST"]),
             Route("/livez", livez),
             Route("/readyz", Readiness(writer, lag, seals).answer),
+            Route("/metrics", Metrics(counts, room, writer, lag).answer),
             Route("/openapi.json", openapi.document),
             *([Route("/receipts/{position}", Receipts(sources, receipts).answer)] if receipts else []),
         ],
@@ -203,6 +228,7 @@ def create_app(  # noqa: PLR0913 - what it is made of, each by its name
         },
     )
     app.take = webhooks.take
+    app.state.counts = counts
     # A redirect to the same path without its slash would repeat the secret in a header.
     app.router.redirect_slashes = False
     return app

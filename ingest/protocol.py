@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import httptools
+from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest.limits import ANSWER_S, BODY_WINDOW_BYTES, BODY_WINDOW_S, HEAD_BYTES, HEAD_S
@@ -13,6 +14,7 @@ from ingest.problems import HEAD_TOO_LARGE, NOT_HTTP, TOO_SLOW
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from ingest.counts import Cause
     from ingest.problems import Problem
 
 Awaited = Literal["head", "body", "reader"]
@@ -57,13 +59,16 @@ class HttpProtocol(HttpToolsProtocol):
                 data = self._head_without_offer() + data[after_head:]
                 self.parser = httptools.HttpRequestParser(self)
             except httptools.HttpParserError as error:
-                self._refuse(HEAD_TOO_LARGE if isinstance(error.__context__, _TooLargeError) else NOT_HTTP)
+                if isinstance(error.__context__, _TooLargeError):
+                    self._refuse(HEAD_TOO_LARGE, "head_too_large")
+                else:
+                    self._refuse(NOT_HTTP, "malformed")
                 return
             else:
                 break
         self._head_bytes = 0 if self._went_on else self._head_bytes + self._packet_bytes
         if self._head_bytes > HEAD_BYTES:
-            self._refuse(HEAD_TOO_LARGE)
+            self._refuse(HEAD_TOO_LARGE, "head_too_large")
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -97,10 +102,10 @@ class HttpProtocol(HttpToolsProtocol):
             case "reader" if waited_s >= ANSWER_S:
                 self.transport.abort()
             case "head" if waited_s >= HEAD_S:
-                self._refuse(TOO_SLOW)
+                self._refuse(TOO_SLOW, "too_slow")
             case "body" if waited_s >= BODY_WINDOW_S:
                 if self._received_bytes - self._received_before < BODY_WINDOW_BYTES:
-                    self._refuse(TOO_SLOW)
+                    self._refuse(TOO_SLOW, "too_slow")
                 self._since, self._received_before = now, self._received_bytes
 
     def _awaits(self) -> tuple[Awaited, object] | None:
@@ -116,7 +121,7 @@ class HttpProtocol(HttpToolsProtocol):
             return "reader", cycle
         return ("body", cycle) if cycle.more_body and not self.flow.read_paused else None
 
-    def _refuse(self, problem: Problem) -> None:
+    def _refuse(self, problem: Problem, cause: Cause) -> None:
         """End the connection; answer, if there is no other request whose answer this could be taken for."""
         if self.transport.is_closing():
             return
@@ -126,6 +131,8 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             ours = cycle.scope is self.scope and cycle.more_body and not cycle.response_started
         if ours:
+            if isinstance(self.config.app, Starlette):
+                self.config.app.state.counts.refuse(cause)
             self.transport.write(problem.as_sent())
         self.transport.close()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,6 +16,8 @@ import uvicorn
 
 from ingest import loglines
 from ingest.app import create_app
+from ingest.counts import Counts, counting
+from ingest.delivery_lines import DeliveryLines
 from ingest.limits import KEEP_ALIVE_S, STOP_S, Limits
 from ingest.protocol import HttpProtocol
 from ingest.readiness import out_of_descriptors
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from ingest.readiness import Tell
+    from ingest.readiness import Lag, Tell
     from ingest.receipts import FindReceipt
     from schema.log_place import Place
 
@@ -60,6 +64,8 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     forwarded_allow_ips: str | None = None,
     tls: SSLContext | None = None,
     limits: Limits | None = None,
+    delivery_lines: bool = True,
+    lag: Callable[[], Lag] | None = None,
     seals: Tell | None = None,
     receipts: FindReceipt | None = None,
 ) -> int:
@@ -68,7 +74,8 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     Call it in the main thread. ``ready`` is given the URL, without a path, once
     requests are answered; port 0 takes a free one. ``forwarded_allow_ips`` are the proxies, as
     uvicorn has them, whose word on the sender's address is taken; none by default. With ``tls`` it is spoken
-    (see `ingest.tls`), and nothing else. ``seals`` and ``receipts`` are as for `create_app`.
+    (see `ingest.tls`), and nothing else. Each delivery has a line in the log unless
+    ``delivery_lines`` is false. ``lag``, ``seals`` and ``receipts`` are as for `create_app`.
 
     Raises `ConfigurationError` where the address can't be listened on, the proxies are no addresses or the
     sources can't be read, `LogUnavailable` where the log can't be opened.
@@ -80,8 +87,20 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
         url = _url(listener, "http" if tls is None else "https")
         sources = Sources(sources_path)
         log = stack.enter_context(open_to_append(place))
-        writer = Writer(log.append, clock=clock, entropy=entropy)
-        app = create_app(sources, writer, clock=clock, not_json=not_json, limits=limits, seals=seals, receipts=receipts)
+        lines = stack.enter_context(DeliveryLines(sys.stderr.buffer, clock)) if delivery_lines else None
+        counts = Counts(lines)
+        writer = Writer(counting(log.append, counts, perf_counter), clock=clock, entropy=entropy)
+        app = create_app(
+            sources,
+            writer,
+            clock=clock,
+            not_json=not_json,
+            limits=limits,
+            lag=lag,
+            seals=seals,
+            receipts=receipts,
+            counts=counts,
+        )
 
         def listening() -> None:
             _lines.info("receiving", url=url, log=str(place))

@@ -24,6 +24,7 @@ import pytest
 
 from ingest import sources
 from ingest.app import create_app
+from ingest.counts import Counts, counting
 from ingest.server import Server, configuration
 from ingest.sources import Sources
 from ingest.writer import Writer
@@ -141,9 +142,11 @@ def start(folder: Path, clock: Clock, entropy: Callable[[int], bytes]) -> Iterat
             secret = sources.add(folder / "sources.json", "main", now=clock(), entropy=entropy)
             known = Sources(folder / "sources.json")
             tape = Tape(stack.enter_context(open_to_append(folder / "log.db")))
-            writer = stack.enter_context(Writer(tape, clock=clock, entropy=entropy))
+            counts = Counts()
+            append = counting(tape, counts, time.monotonic)
+            writer = stack.enter_context(Writer(append, clock=clock, entropy=entropy))
             stack.callback(tape.open.set)
-            app = create_app(known, writer, clock=clock, not_json=not_json, limits=limits)
+            app = create_app(known, writer, clock=clock, not_json=not_json, limits=limits, counts=counts)
             return Receiver(folder, app, known, writer, tape, secret, f"/webhooks/main/{secret}")
 
         yield start
