@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help serve demo test check lint types layers wheel lock clean
+.PHONY: help serve demo test check lint types layers wheel screenshots lock clean
 
 BIN := .venv/bin
 CODE := schema ingest projections audit tests $(if $(wildcard bench/*.py),bench)
@@ -84,6 +84,9 @@ for name in sys.argv[1:]:
         importlib.import_module(module.name)
 endef
 export IMPORT_ALL
+
+screenshots: $(READY) ## take the documentation's pictures of the pages anew, of a simulated month; needs chromium
+	@SIMTRAIL_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/audit/site/test_browser.py -k read_by_all
 
 lock: ## pin the dependencies anew, with uv (ARGS=--upgrade for newer ones)
 	@$(LOCK) pyproject.toml --output-file requirements/run.txt $(ARGS)

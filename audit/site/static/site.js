@@ -13,3 +13,17 @@ document.body.addEventListener("click", (event) => {
     if (!menu.contains(event.target)) menu.open = false;
   }
 });
+
+// Fields that Datasette's pages leave without a name, for those who hear a page.
+const names = {
+  ".CodeMirror textarea": "SQL",
+  'select[name^="_filter_column"]': "Column",
+  'select[name^="_filter_op"]': "Comparison",
+  'input[name^="_filter_value"]': "Value",
+  'select[name="_sort"]': "Sort by",
+};
+addEventListener("load", () => {
+  for (const [fields, name] of Object.entries(names)) {
+    for (const field of document.querySelectorAll(fields)) field.setAttribute("aria-label", name);
+  }
+});

@@ -68,6 +68,12 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
     return folder
 
 
+@pytest.fixture(scope="session")
+def password() -> str:
+    """The password of every user of the month."""
+    return PASSWORD
+
+
 @pytest.fixture(scope="session", name="publish")
 def give_publish() -> Callable[..., AbstractContextManager[str]]:
     """Run `simtrail publish` on a folder, with options; its URL."""
