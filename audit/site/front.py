@@ -60,17 +60,24 @@ def read(connection: sqlite3.Connection, now: datetime) -> dict[str, object]:
 
 
 def _statuses(connection: sqlite3.Connection) -> list[tuple[str, int]]:
-    """SIM cards by effective status, most first: counted by the index of statuses, in which stand keys, too."""
+    """SIM cards by effective status, most first.
+
+    Counted by the index of statuses alone where no account is restricted, or all are.
+    """
     counted = dict(connection.execute("SELECT status, count(*) FROM sims GROUP BY status").fetchall())
-    restricted = connection.execute("SELECT source FROM accounts WHERE state = 'restricted'").fetchall()
-    for (source,) in restricted:
-        for status in set(counted) - {"blocked", "terminated"}:
-            (count,) = connection.execute(
-                "SELECT count(*) FROM sims WHERE status = ? AND sim > ? AND sim < ?",
-                (status, f"{source}:", f"{source};"),
-            ).fetchone()
-            counted[status] -= count
-            counted["blocked"] = counted.get("blocked", 0) + count
+    states = dict(connection.execute("SELECT source, state FROM accounts").fetchall())
+    restricted = [source for source, state in states.items() if state == "restricted"]
+    if restricted and len(restricted) == len(states):
+        blocked = dict(counted)
+    else:
+        blocked = {}
+        for source in restricted:
+            rows = connection.execute("SELECT status, count(*) FROM sims WHERE source = ? GROUP BY status", (source,))
+            for status, count in rows:
+                blocked[status] = blocked.get(status, 0) + count
+    for status in set(blocked) - {"blocked", "terminated"}:
+        counted[status] -= blocked[status]
+        counted["blocked"] = counted.get("blocked", 0) + blocked[status]
     return sorted(((status, count) for status, count in counted.items() if count), key=lambda each: -each[1])
 
 
