@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ from schema.log import open_to_read
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable, Iterator
+
+    from click._termui_impl import ProgressBar
 
     from audit.folder import DataFolder
     from projections.difference import Change, Kind
@@ -176,10 +179,17 @@ def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    with click.progressbar(length=0, label=label, file=sys.stderr, show_pos=True) as bar:
+    begin = time.monotonic()
+    rates: ProgressBar[str] = click.progressbar(
+        length=0, label=label, file=sys.stderr, show_pos=True, item_show_func=lambda rate: rate
+    )
+    with rates as bar:
 
         def tell(position: int, end: int) -> None:
             bar.length = end
-            bar.update(position - bar.pos)
+            rate = position / max(time.monotonic() - begin, 1e-3)
+            bar.update(position - bar.pos, f"{rate:,.0f} events/s")
+            if position >= end:
+                bar.label = f"{label}: indexes and checks"
 
         yield tell

@@ -12,21 +12,20 @@ the other, each in a process of its own:
 - follow: `projections.follower.follow` from an empty file, with journal and every index from the start;
 - compare: the difference of the two that were made, which must be none, and the digests of all their tables.
 
-Memory is the largest resident size of a process and of its helper, added up.
+Memory is the most that a process and those that help it had at one time, shared pages counted once (PSS).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -50,6 +49,9 @@ if TYPE_CHECKING:
 EVENTS = 200_000
 READY_ROWS = 20_000
 """Rows read into memory at a time, before they are inserted by the clock."""
+
+SAMPLE_S = 0.1
+"""Between two looks at the memory that is taken."""
 
 Told = dict[str, float]
 
@@ -137,9 +139,26 @@ PARTS: dict[str, Callable[[Path], Told]] = {
 
 def part(name: str, folder: Path) -> None:
     """Measure one part in this process, and print it as JSON."""
-    told = PARTS[name](folder)
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    json.dump(told | {f"{name}_mb": sum(peaks) * 1024 / 1e6}, sys.stdout)
+    json.dump(PARTS[name](folder), sys.stdout)
+
+
+def pss_bytes(pid: int) -> int:
+    """What a process and its children take of memory now; 0 where that can't be told."""
+    total = 0
+    for process in (pid, *children(pid)):
+        with suppress(OSError):
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+            total += sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and not yet buried."""
+    found: list[int] = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def measured(folder: Path, events: int, seed: int) -> Told:
@@ -148,10 +167,17 @@ def measured(folder: Path, events: int, seed: int) -> Told:
     told: Told = {"events": events, "items": items, "log_mb": (folder / "log.db").stat().st_size / 1e6}
     for name in PARTS:
         print(f"{events:,} events: {name} ...", file=sys.stderr)
-        run = subprocess.run(
-            [sys.executable, __file__, "--part", name, "--folder", str(folder)], check=True, stdout=subprocess.PIPE
-        )
-        told |= json.loads(run.stdout)
+        command = [sys.executable, __file__, "--part", name, "--folder", str(folder)]
+        peak = 0
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as run:
+            while True:
+                peak = max(peak, pss_bytes(run.pid))
+                with suppress(subprocess.TimeoutExpired):
+                    run.wait(SAMPLE_S)
+                    break
+            if run.returncode or run.stdout is None:
+                sys.exit(f"{name} ended with {run.returncode}")
+            told |= json.loads(run.stdout.read()) | {f"{name}_mb": peak / 1e6}
     told["tables_mb"] = (folder / "rebuilt.db").stat().st_size / 1e6
     for file in folder.glob("*.db*"):
         file.unlink()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from schema.configuration import Configuration
     from schema.tables import Table
 
-HELD_ROWS = 150_000
+HELD_ROWS = 100_000
 """Rows of current states kept in memory before all go to the scratch file: about 150 MB of SIM cards."""
 
 PROCESS_EVENTS = 5_000

@@ -29,11 +29,11 @@ POLL_S = 0.05
 """How long the follower sleeps between looks at the log's version: a delivery is
 published within a tenth of a second, and a look costs microseconds."""
 
-BATCH_EVENTS = 10_000
+BATCH_EVENTS = 5_000
 """Events a commit at most, where there is much to catch up with: a card or a page of an index
-that many of them touch is written once. It takes about a second, which a stop then waits for."""
+that many of them touch is written once. It takes about half a second, which a stop then waits for."""
 
-BATCH_BYTES = 32 * 1024 * 1024
+BATCH_BYTES = 16 * 1024 * 1024
 """Bytes of their states at most, as of a page of the log."""
 
 OUTDATED_S = 1.0

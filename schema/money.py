@@ -65,6 +65,9 @@ _NUMBER: Final = re.compile(
     r")"
 )
 
+_PLAIN: Final = re.compile(r"-?[0-9]{1,12}\.[0-9]{2}")
+"""Rubles and kopecks as most are written: read without a detour, and to the same."""
+
 
 class Amount(NamedTuple):
     """An amount as read: ``kopecks`` is None where it can't be told, ``raw`` is the sender's own text."""
@@ -90,6 +93,8 @@ def kopecks(value: Json) -> Money:
 def _amount(value: Json, unit: Decimal) -> Money:
     if value is None or value == "":
         return None, ()
+    if type(value) is str and unit is _KOPECK and _PLAIN.fullmatch(value):
+        return Amount(int(value.replace(".", "")), value, None), ()
     raw, flaws = shown(rendered(value)) if isinstance(value, Decimal | list | dict) else label(value)
     code: str | None = None
     inner: Json = value

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import tempfile
@@ -204,6 +205,47 @@ def test_a_crash_at_any_statement_changes_nothing(told, tables_of, story, crash)
         model._connection.set_authorizer(None)
         model.close()
         assert tables_of(path) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(story=PLAIN, batches=BATCHES, crashes=st.lists(st.integers(1, 400), max_size=4))
+def test_following_through_crashes_is_rebuilding(told, tables_of, story, batches, crashes):
+    """Whatever the batches, and wherever in them a projector ends and another starts: the tables are those of a rebuild.
+
+    After each crash they are those as of the position that they say they stand for.
+    """
+    with told(story) as world, open_to_read(world.log) as log:
+        path, built = world.folder / "audit.db", world.folder / "built.db"
+        left = iter(crashes)
+        sizes = itertools.chain(batches, itertools.repeat(1_000))
+        model = until_a_crash(read_model.open_to_write(path, world.configuration), left)
+        while page := log.after(model.position(), max_events=next(sizes)):
+            try:
+                apply(model, read(page, Decoder(world.configuration)), since=page[0].position - 1)
+            except sqlite3.OperationalError:
+                model.close()
+                reached = read_model.tracked(path)
+                rebuild.discard(built)
+                rebuild.build(log, built, world.configuration, last=reached)
+                assert tables_of(path) == tables_of(built)
+                model = until_a_crash(read_model.open_to_write(path, world.configuration), left)
+        model._connection.set_progress_handler(None, 0)
+        model.close()
+        rebuild.discard(built)
+        rebuild.build(log, built, world.configuration)
+        assert tables_of(path) == tables_of(built)
+
+
+def until_a_crash(model, crashes):
+    """Let a model's connection fail after so many tens of SQLite's steps, if another crash is to come."""
+    left = [next(crashes, 0)]
+
+    def fail() -> int:
+        left[0] -= 1
+        return left[0] == 0
+
+    model._connection.set_progress_handler(fail, 10)
+    return model
 
 
 @settings(max_examples=25, deadline=None)

@@ -126,6 +126,13 @@ def test_the_ruble_has_one_code():
     assert currency("ß" * 512) == ("S" * 511 + "…", ("text_cut",))
 
 
+@given(st.from_regex(r"-?[0-9]{1,13}\.[0-9]{1,3}", fullmatch=True))
+def test_a_plain_amount_is_read_as_any_other(text: str):
+    """Rubles and kopecks as most are written take a shorter way, to the same: a space in front takes the longer one."""
+    (short, flaws), (long, same) = rubles(text), rubles(f" {text}")
+    assert (getattr(short, "kopecks", None), flaws) == (getattr(long, "kopecks", None), same)
+
+
 @given(st.integers(-(10**14), 10**14))
 def test_kopecks_survive_every_way_of_writing_them(amount: int):
     """A sum written out with point, comma, groups or as a JSON number reads as the same kopecks."""
