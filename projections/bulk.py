@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 HELD_ROWS = 100_000
 """Rows of current states kept in memory before all go to the scratch file: about 150 MB of SIM cards."""
 
+CACHE_KIB = 32 * 1024
+"""SQLite's page cache of the scratch file."""
+
 PROCESS_EVENTS = 5_000
 """Events from which on a process of its own is worth the third of a second that it takes to start."""
 
@@ -168,7 +171,7 @@ def _scratch(path: Path) -> sqlite3.Connection:
     file = path.with_name(path.name + SCRATCH)
     file.unlink(missing_ok=True)
     connection = sqlite3.connect(file, isolation_level=None)
-    for pragma in loader.PRAGMAS:
+    for pragma in (*loader.PRAGMAS, f"cache_size = -{CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}")
     tables.create(Database(connection))
     connection.execute(FIRST_DELIVERIES)
