@@ -95,6 +95,18 @@ def wait_until_alone(data: Path) -> None:
         time.sleep(0.02)
 
 
+def readings(data: Path, scratch: Path) -> dict[bool, dict[str, Digest]]:
+    """What the tables are with the alias, and without; the latter is configured then."""
+    expected: dict[bool, dict[str, Digest]] = {}
+    with open_to_read(data / "log.db") as log:
+        for learned in (True, False):
+            configure(data, learned=learned)
+            rebuild.discard(scratch)
+            rebuild.build(log, scratch, configurations.load(data / "simtrail.toml"))
+            expected[learned] = state(scratch)
+    return expected
+
+
 def run(folder: Path, rounds: int, events: int, seed: int) -> None:
     """All rounds."""
     rng = random.Random(seed)  # noqa: S311 - to be foreseen is what a seed is for
@@ -102,13 +114,7 @@ def run(folder: Path, rounds: int, events: int, seed: int) -> None:
     data.mkdir()
     audit = data / "audit.db"
     callbacks.append(data / "log.db", events)
-    expected: dict[bool, dict[str, Digest]] = {}
-    with open_to_read(data / "log.db") as log:
-        for learned in (True, False):
-            configure(data, learned=learned)
-            rebuild.discard(folder / "expected.db")
-            rebuild.build(log, folder / "expected.db", configurations.load(data / "simtrail.toml"))
-            expected[learned] = state(folder / "expected.db")
+    expected = readings(data, folder / "expected.db")
     follow(
         data / "log.db", audit, lambda: configurations.load(data / "simtrail.toml"), stop=threading.Event(), once=True
     )
@@ -119,7 +125,10 @@ def run(folder: Path, rounds: int, events: int, seed: int) -> None:
         subprocess.run(command(data), check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     whole = (time.monotonic() - begin) / 2
     print(f"A whole rebuild of {events:,} events takes {whole:.1f} s; killing {rounds} of them", file=sys.stderr)
-    for number in range(1, rounds + 1):
+    number = 0
+    while outcomes["killed, old"] + outcomes["killed, new"] < rounds:
+        number += 1
+        begin = time.monotonic()
         configure(data, learned=not live)
         since = 1 - SWAP_SHARE if number % SWAPPING == 0 else 0
         killed_after = whole * rng.uniform(since, 1.05)
@@ -129,6 +138,9 @@ def run(folder: Path, rounds: int, events: int, seed: int) -> None:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             _, said = process.communicate()
+        if process.returncode == 0:
+            # Faster than it was thought to be: such a round proves nothing, and is not counted.
+            whole = min(whole, time.monotonic() - begin)
         if process.returncode not in {0, -signal.SIGKILL}:
             sys.exit(f"round {number}: the rebuild ended with {process.returncode}: {said.decode()}")
         wait_until_alone(data)
@@ -146,8 +158,8 @@ def run(folder: Path, rounds: int, events: int, seed: int) -> None:
     if state(audit) != expected[not live] or left:
         sys.exit(f"the rebuild after all of them did not clean up: {left}")
     print(
-        f"{rounds} rebuilds: {outcomes['killed, old']} killed before the swap, {outcomes['killed, new']} after it,"
-        f" {outcomes['ended']} ended before their kill; the live read model was whole each time"
+        f"{rounds} rebuilds killed: {outcomes['killed, old']} before the swap, {outcomes['killed, new']} after it,"
+        f" besides {outcomes['ended']} that ended before; the live read model was whole each time"
     )
 
 

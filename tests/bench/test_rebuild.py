@@ -30,7 +30,7 @@ def test_rebuilding_is_measured_beside_its_yardstick() -> None:
 
 def test_a_killed_rebuild_is_looked_at() -> None:
     """A few rounds of the crash bench end well."""
-    assert "3 rebuilds:" in run("rebuild_crash.py", "--rounds", "3", "--events", "100")
+    assert "3 rebuilds killed:" in run("rebuild_crash.py", "--rounds", "3", "--events", "100")
 
 
 @pytest.mark.parametrize("script", ["rebuild.py", "rebuild_crash.py", "swap.py"])
