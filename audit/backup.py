@@ -5,6 +5,9 @@ the log as it was at one moment, whatever is appended meanwhile, and no append w
 pages, so that every event keeps its position by construction; `VACUUM INTO` also keeps
 them, in the SQLite of today, but SQLite promises that only for tables with an integer key,
 which the library's is not. What it costs is the write-ahead log, which grows by what is appended meanwhile.
+
+A log on a server is copied event by event into such a file, as `simtrail log copy` does: a copy that needs no server to be
+read, beside what the server's own backups are.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import threading
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -25,8 +29,9 @@ from urllib.parse import quote
 import click
 
 from audit import folder as folders
-from audit import options
+from audit import log_copy, options
 from schema.errors import ConfigurationError, LogNotThere, SimtrailError
+from schema.log import open_to_append, open_to_read
 from schema.log_place import Server
 
 if TYPE_CHECKING:
@@ -78,13 +83,7 @@ def back_up(folder: DataFolder, target: Path, tell: Callable[[float], None]) -> 
     `LogNotThere` where there is no log, and `BackupError` for anything else that fails.
     """
     target = target.absolute()
-    if isinstance(folder.log, Server):
-        msg = (
-            f"the log is on a server, {folder.log}: back that up by its own means, as pg_basebackup and pg_dump are, or "
-            "copy the events out with `simtrail log copy`; what else is in the data folder is a file to be copied"
-        )
-        raise ConfigurationError(msg)
-    if not folder.log.exists():
+    if not isinstance(folder.log, Server) and not folder.log.exists():
         msg = f"there is no log at {folder.log}, so there is nothing to back up"
         raise LogNotThere(msg)
     _require_free(target)
@@ -95,9 +94,7 @@ def back_up(folder: DataFolder, target: Path, tell: Callable[[float], None]) -> 
             if (folder.seals).exists():
                 with _reading(folder.seals) as seals:
                     _copy(seals, made / folder.seals.name, lambda _: None)
-            with _reading(folder.log) as log:
-                _copy(log, made / folder.log.name, lambda share: tell(share / 2))
-                events, head, sha256 = _compare(log, made / folder.log.name, lambda share: tell((1 + share) / 2))
+            events, head, sha256 = _copy_log(folder.log, made / folder.log_file.name, tell)
             for small in (folder.sources, folder.users, folder.configuration, folder.sealing):
                 if small.exists():
                     shutil.copyfile(small, made / small.name)
@@ -110,6 +107,21 @@ def back_up(folder: DataFolder, target: Path, tell: Callable[[float], None]) -> 
         msg = f"the backup {target} can't be made: {error}; nothing of it was left"
         raise BackupError(msg) from error
     return Backup(files, events, head, sha256)
+
+
+def _copy_log(place: Place, target: Path, tell: Callable[[float], None]) -> tuple[int, int, str]:
+    """Copy the log to a file, wherever it is kept: its events, the position of the last, and their hash."""
+    if isinstance(place, Server):
+        with open_to_read(place) as source, open_to_append(target) as written:
+
+            def tell_share(position: int, head: int) -> None:
+                tell(position / head)
+
+            copied = log_copy.copy(source, written, threading.Event(), on_progress=tell_share)
+        return copied.events, copied.events, copied.sha256
+    with _reading(place) as log:
+        _copy(log, target, lambda share: tell(share / 2))
+        return _compare(log, target, lambda share: tell((1 + share) / 2))
 
 
 def _require_free(target: Path) -> None:
@@ -223,7 +235,8 @@ def backup(*, target: Path, data: Path, place: Place | None) -> None:
     log's; DEST is there once all of it is on disk, or not at all. audit.db is
     not copied: `simtrail project` makes it from the log.
 
-    To restore, stop simtrail, and start it with --data on a copy of DEST.
+    To restore, stop simtrail, and start it with --data on a copy of DEST. A log
+    on a server becomes a file there, which `simtrail log copy` puts back on one.
     """
     folder = folders.existing(data, place)
     with click.progressbar(length=BAR_STEPS, label="Backing up", file=sys.stderr) as bar:

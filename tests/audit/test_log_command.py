@@ -155,6 +155,18 @@ def model_digests(folder: Path) -> object:
         return digests(connection)
 
 
+def test_a_backup_of_a_log_on_a_server_is_a_file(tmp_path: Path, server_log: Server) -> None:
+    """Equal event by event, with the hash that a copy has; and it goes back on a server."""
+    folder = folders.create(tmp_path / "data")
+    fill(server_log, 0, 30)
+    told = done("backup", tmp_path / "backup", "--data", folder.path, "--log", server_log.url)
+    assert sorted(path.name for path in (tmp_path / "backup").iterdir()) == ["SHA256SUMS", "log.db"]
+    assert rows(tmp_path / "backup" / "log.db") == rows(server_log)
+    again = done("log", "copy", url(tmp_path / "backup" / "log.db"), server_log.url)
+    assert "has 30 events, 0 of them copied now" in again
+    assert told.split("sha256 ")[1].strip() == again.splitlines()[1].rpartition(" ")[2]
+
+
 def test_a_copy_goes_on_where_it_stopped(tmp_path: Path, server_log: Server) -> None:
     """Also in the middle of a page; what was there is compared, and what is new is copied."""
     origin = tmp_path / "log.db"
