@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sqlite3
 from typing import TYPE_CHECKING
@@ -163,6 +164,7 @@ class _Follower:
                 f"the read model is at position {position}, past the log's head {self._log.head()}: {read_model.REMEDY}"
             )
             raise ReadModelError(msg)
+        self._require_same_log(model, position)
         with Reader(self._log, model.configuration, events=BATCH_EVENTS, page_bytes=BATCH_BYTES) as reader:
             while not self._stop.is_set():
                 page = reader.after(position)
@@ -173,6 +175,17 @@ class _Follower:
                 else:
                     self._log.wait(self._stop)
         return position
+
+    def _require_same_log(self, model: LiveModel, position: int) -> None:
+        """Raise `ReadModelError` where the tables are another log's: with --log it is a slip to name one that they are not of."""
+        event = self._log.at(position) if position else None
+        known = model.sha256_at(position)
+        if event is not None and known is not None and known != hashlib.sha256(event.delivery.body).hexdigest():
+            msg = (
+                f"the read model {self._path} is not of this log, {self._log.place}: their events at position {position} "
+                f"differ; name the right one with --log, or, if that is it, {read_model.REMEDY}"
+            )
+            raise ReadModelError(msg)
 
     def _step(self, model: LiveModel, page: Sequence[Read], position: int) -> int:
         plain = list(itertools.takewhile(lambda event: not event.makes_void, page))

@@ -147,6 +147,11 @@ class LiveModel(ReadModel):
         """The position that the committed tables stand for."""
         return _check(self._connection, self.configuration)
 
+    def sha256_at(self, position: int) -> str | None:
+        """The SHA-256 of the body of the event that the tables have at a position; None where they have none."""
+        found = self._connection.execute("SELECT sha256 FROM deliveries WHERE position = ?", (position,)).fetchone()
+        return None if found is None else str(found[0])
+
     def begin(self) -> int:
         """Start a transaction; the position that the tables stand for.
 

@@ -193,3 +193,18 @@ def test_a_file_that_is_no_database_is_refused(world):
 def test_nothing_is_tracked_where_nothing_is(tmp_path):
     """A missing read model stands for no position."""
     assert read_model.tracked(tmp_path / "audit.db") is None
+
+
+def test_the_tables_of_another_log_are_not_added_to(world, tmp_path):
+    """A slip with --log would mix two histories, as far as the other log is long enough."""
+    world.send({"n": 1})
+    world.project()
+    (tmp_path / "other").mkdir()
+    other = type(world)(tmp_path / "other")
+    other.send({"n": 2})
+    other.send({"n": 3})
+    before = world.rows("SELECT * FROM deliveries")
+    with pytest.raises(ReadModelError, match="is not of this log"):
+        follow(other.log, world.audit, lambda: world.configuration, stop=threading.Event(), once=True)
+    assert world.rows("SELECT * FROM deliveries") == before
+    other.close()
