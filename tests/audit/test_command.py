@@ -92,6 +92,10 @@ def test_help_lists_the_commands_in_the_order_of_use() -> None:
 
 SHARED: dict[str | tuple[str, str], str] = {
     "log": "SIMTRAIL_LOG",
+    "tls-cert": "SIMTRAIL_TLS_CERT",
+    "tls-key": "SIMTRAIL_TLS_KEY",
+    "forwarded-allow-ips": "SIMTRAIL_FORWARDED_ALLOW_IPS",
+    "no-delivery-lines": "SIMTRAIL_NO_DELIVERY_LINES",
     "data": "SIMTRAIL_DATA",
     "host": "SIMTRAIL_HOST",
     "port": "SIMTRAIL_PORT",
