@@ -23,7 +23,7 @@ _now = partial(datetime.now, UTC)
 
 @click.group()
 def sources() -> None:
-    """Say who may deliver: add, list, rotate, remove.
+    """Say who may deliver: add, list, rotate, remove, allow, limit.
 
     A source stands for one account of the platform. Its secret is a part of its
     webhook URL, is shown once, and is kept as a hash only.
@@ -48,7 +48,7 @@ def add(*, name: str, data: Path, host: str, port: int, base_url: str | None) ->
     "as_json",
     is_flag=True,
     envvar="SIMTRAIL_SOURCES_LIST_JSON",
-    help="As JSON: name, added_at, secrets (id, added_at) of each.",
+    help="As JSON: name, added_at, secrets (id, added_at), networks, per_second of each.",
 )
 def list_sources(*, data: Path, as_json: bool) -> None:
     """List the sources, with their secrets' ids."""
@@ -59,6 +59,8 @@ def list_sources(*, data: Path, as_json: bool) -> None:
                 "name": source.name,
                 "added_at": source.added_at,
                 "secrets": [{"id": secret.id, "added_at": secret.added_at} for secret in source.secrets],
+                "networks": source.networks,
+                "per_second": source.per_second,
             }
             for source in listed
         ]
@@ -66,7 +68,9 @@ def list_sources(*, data: Path, as_json: bool) -> None:
         return
     for source in listed:
         ids = ", ".join(secret.id for secret in source.secrets)
-        click.echo(f"{source.name}\tadded {source.added_at}\tsecrets {ids}")
+        networks = f"\tfrom {', '.join(source.networks)}" if source.networks else ""
+        rate = f"\tat most {source.per_second} a second" if source.per_second else ""
+        click.echo(f"{source.name}\tadded {source.added_at}\tsecrets {ids}{networks}{rate}")
 
 
 @sources.command()
@@ -100,6 +104,32 @@ def remove(*, name: str, data: Path, secret_id: str | None) -> None:
     """Remove a source, or one of its secrets; what it sent stays recorded."""
     registry.remove(folders.existing(data).sources, name, secret_id=secret_id)
     click.echo(f"Removed {f'secret {secret_id} of ' if secret_id else ''}{name}.", err=True)
+
+
+@sources.command()
+@click.argument("name")
+@click.argument("networks", nargs=-1, metavar="[NETWORK]...")
+@options.data
+def allow(*, name: str, networks: tuple[str, ...], data: Path) -> None:
+    """Let a source deliver from these networks or addresses alone; without any, from anywhere.
+
+    Others are answered 403. Behind a proxy, the receiver must know it by --forwarded-allow-ips.
+    """
+    registry.allow(folders.existing(data).sources, name, networks)
+    click.echo(f"{name} may deliver from {', '.join(networks) or 'anywhere'}.", err=True)
+
+
+@sources.command("limit")
+@click.argument("name")
+@click.argument("per_second", type=click.IntRange(min=0))
+@options.data
+def limit_source(*, name: str, per_second: int, data: Path) -> None:
+    """Let a source deliver PER_SECOND times a second; with 0, as often as it likes.
+
+    More are answered 429 with Retry-After. A second's worth may come at once.
+    """
+    registry.limit(folders.existing(data).sources, name, per_second)
+    click.echo(f"{name} may deliver {f'{per_second} times a second' if per_second else 'at any rate'}.", err=True)
 
 
 def webhook_url(front: str, name: str, secret: str) -> str:

@@ -86,6 +86,11 @@ class Webhooks:
             await problems.NO_SUCH_WEBHOOK(scope, receive, send)
             return
         source = parameters["source"]
+        client = scope["client"]
+        remote = harmless(client[0]) if client else ""
+        if (refusal := self._bounded(source, remote)) is not None:
+            await refusal(scope, receive, send)
+            return
         headers = kept(scope["headers"])
         if _declared(headers) > self._limits.body_bytes:
             self._counts.refuse("body_too_large", source)
@@ -94,9 +99,7 @@ class Webhooks:
         with Place(self._room) as place:
             body = await place.read(scope, receive)
             if isinstance(body, bytes):
-                client = scope["client"]
-                remote = harmless(client[0]) if client else ""
-                delivery = Delivery(instant(self._clock()), parameters["source"], remote, headers, body)
+                delivery = Delivery(instant(self._clock()), source, remote, headers, body)
                 await self._record(delivery, scope, receive, send)
                 return
         if body is None:
@@ -104,6 +107,19 @@ class Webhooks:
             return
         self._counts.refuse("too_many_waiting" if body is problems.BUSY else "body_too_large", source)
         await body(scope, receive, send)
+
+    def _bounded(self, source: str, remote: str) -> Problem | None:
+        """What to answer where the source may not deliver from there, or not so often."""
+        bound = self._sources.bound(source)
+        if bound is None:
+            return None
+        if not bound.admits(remote):
+            self._counts.refuse("address_not_allowed", source)
+            return problems.ADDRESS_NOT_ALLOWED
+        if not bound.takes(self._clock().timestamp()):
+            self._counts.refuse("too_much_for_source", source)
+            return problems.TOO_MUCH
+        return None
 
     async def _record(self, delivery: Delivery, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -143,6 +159,8 @@ class Webhooks:
             return False
         size = len(body)
         if size > LARGE_BODY_BYTES or not self._room.has(size) or not self._sources.authenticate(parts[2], parts[3]):
+            return False
+        if self._sources.bound(parts[2]) is not None:
             return False
         sha256, reason = self._examine(body)
         client = scope["client"]

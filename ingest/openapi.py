@@ -86,9 +86,12 @@ _DELIVERY: JsonObject = {
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Receipt"}}},
         },
         "400": _problem("The body is not JSON. The delivery is on disk.", schema="NotJson"),
+        "403": _problem("The source may not deliver from this address; nothing was recorded."),
         "404": _problem("No such source, or a wrong secret: one answer for both."),
+        "408": _problem("The request did not come fast enough; nothing was recorded."),
         "413": _problem("The body is over the limit; nothing was recorded."),
         "429": _problem("The source delivers faster than it may; nothing was recorded.", headers=RETRY_AFTER),
+        "431": _problem("The request's line and headers are too large; nothing was recorded."),
         "503": _problem("The log can't be written, or too much waits; nothing was acknowledged.", headers=RETRY_AFTER),
     },
 }

@@ -114,6 +114,20 @@ LOG_UNAVAILABLE = Problem(
     {"Retry-After": str(UNAVAILABLE_RETRY_S)},
 )
 
+ADDRESS_NOT_ALLOWED = Problem(
+    HTTPStatus.FORBIDDEN,
+    "The source may not deliver from this address; nothing was recorded.",
+    {"type": f"{TYPES}address-not-allowed", "title": "The address is not allowed"},
+)
+"""Told only to who knows the secret: an operator who forgot an address has to find out."""
+
+TOO_MUCH = Problem(
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "The source delivers more often than it may; nothing was recorded. Send it again.",
+    {"type": f"{TYPES}too-much-for-source", "title": "The source delivers too often"},
+    {"Retry-After": str(BUSY_RETRY_S)},
+)
+
 NOT_HTTP = Problem(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP (RFC 9112); nothing was recorded.")
 
 HEAD_TOO_LARGE = Problem(

@@ -24,13 +24,14 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from ingest.bounds import Bound, network
 from ingest.limits import SECRET_BYTES, SECRETS
 from schema import registry
 from schema.errors import ConfigurationError, SourceError
 from schema.event import instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -57,12 +58,17 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.sha256[:8]
 
 
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A named sender. Any of ``secrets``, oldest first, lets it in."""
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A named sender. Any of ``secrets``, oldest first, lets it in.
+
+    It may deliver from ``networks`` alone, if there are any, and ``per_second`` times a second, if that is not 0.
+    """
 
     name: Annotated[str, msgspec.Meta(pattern=NAME)]
     added_at: str
     secrets: Annotated[tuple[Secret, ...], msgspec.Meta(min_length=1, max_length=SECRETS)]
+    networks: tuple[str, ...] = ()
+    per_second: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,6 +139,28 @@ def remove(path: Path, name: str, *, secret_id: str | None = None) -> None:
         sources[name] = replace(source, secrets=left)
 
 
+def allow(path: Path, name: str, networks: Iterable[str]) -> None:
+    """Let a source deliver from these networks or addresses alone; from any where there are none.
+
+    Raises `SourceError` for an unknown source, or what is no network.
+    """
+    settled = tuple(str(network(each)) for each in networks)
+    with _editing(path) as sources:
+        sources[name] = replace(_found(sources, name), networks=settled)
+
+
+def limit(path: Path, name: str, per_second: int) -> None:
+    """Let a source deliver so many times a second; any number of times where that is 0.
+
+    Raises `SourceError` for an unknown source, or a number below 0.
+    """
+    if per_second < 0:
+        msg = f"a source can't deliver {per_second} times a second: take a whole number, or 0 for no limit"
+        raise SourceError(msg)
+    with _editing(path) as sources:
+        sources[name] = replace(_found(sources, name), per_second=per_second)
+
+
 def listed(path: Path) -> tuple[Source, ...]:
     """The sources in the file at a path, in the order added; none where there is no file.
 
@@ -158,7 +186,7 @@ class Sources:
         self._path = path
         self._seen = _signature(path)
         self._looked = False
-        self._hashes, self._nobody = _padded(listed(path))
+        self._know(listed(path))
         if not self._hashes:
             _lines.warning("no source may deliver yet", file=str(path), remedy="simtrail sources add NAME")
 
@@ -175,6 +203,19 @@ class Sources:
             known |= compare_digest(given, kept)
         return known
 
+    def bound(self, name: str) -> Bound | None:
+        """What a source that has just been authenticated is held to; None where it may deliver from anywhere, at any rate."""
+        return self._bounds.get(name)
+
+    def _know(self, sources: Sequence[Source]) -> None:
+        bounds = {
+            source.name: Bound(tuple(map(network, source.networks)), source.per_second)
+            for source in sources
+            if source.networks or source.per_second
+        }
+        self._hashes, self._nobody = _padded(sources)
+        self._bounds = bounds
+
     def _follow(self) -> None:
         if self._looked:
             return
@@ -187,8 +228,8 @@ class Sources:
             return
         self._seen = seen
         try:
-            self._hashes, self._nobody = _padded(_read(self._path))
-        except ConfigurationError as error:
+            self._know(_read(self._path))
+        except (ConfigurationError, SourceError) as error:
             _lines.error("sources unchanged: the file can't be used", reason=str(error))
         else:
             _lines.info("sources changed", sources=sorted(self._hashes))

@@ -104,6 +104,10 @@ SHARED: dict[str | tuple[str, str], str] = {
     "publish-host": "SIMTRAIL_PUBLISH_HOST",
     "publish-port": "SIMTRAIL_PUBLISH_PORT",
     "public": "SIMTRAIL_PUBLIC",
+    "tls-cert": "SIMTRAIL_TLS_CERT",
+    "tls-key": "SIMTRAIL_TLS_KEY",
+    "forwarded-allow-ips": "SIMTRAIL_FORWARDED_ALLOW_IPS",
+    "no-delivery-lines": "SIMTRAIL_NO_DELIVERY_LINES",
     ("witness", "host"): "SIMTRAIL_WITNESS_HOST",
     ("witness", "port"): "SIMTRAIL_WITNESS_PORT",
     ("publish", "host"): "SIMTRAIL_PUBLISH_HOST",
@@ -148,6 +152,10 @@ def test_every_option_names_its_variable(path: tuple[str, ...]) -> None:
         ("serve", "SIMTRAIL_PUBLISH_PORT=2", "publish_port", 2),
         ("serve", "SIMTRAIL_BASE_URL=https://x", "base_url", "https://x"),
         ("receive", "SIMTRAIL_PORT=1", "port", 1),
+        ("receive", "SIMTRAIL_TLS_CERT=/c", "tls_cert", Path("/c")),
+        ("receive", "SIMTRAIL_TLS_KEY=/k", "tls_key", Path("/k")),
+        ("receive", "SIMTRAIL_FORWARDED_ALLOW_IPS=::1", "forwarded_allow_ips", "::1"),
+        ("receive", "SIMTRAIL_NO_DELIVERY_LINES=1", "no_delivery_lines", True),
         ("receive", "SIMTRAIL_HOST=::1", "host", "::1"),
         ("publish", "SIMTRAIL_PUBLISH_PORT=2", "publish_port", 2),
         ("publish", "SIMTRAIL_PUBLISH_HOST=::1", "publish_host", "::1"),
@@ -234,6 +242,8 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
         ("sources", "list"),
         ("sources", "rotate", "main"),
         ("sources", "remove", "main"),
+        ("sources", "allow", "main", "192.0.2.7"),
+        ("sources", "limit", "main", "5"),
     ],
     ids=" ".join,
 )
@@ -254,6 +264,9 @@ def test_a_missing_folder_is_one_line_with_a_remedy(tmp_path: Path, arguments: t
         ("sources", "rotate", "nosuch"),
         ("sources", "remove", "nosuch"),
         ("sources", "remove", "main", "--secret", "0"),
+        ("sources", "allow", "nosuch", "192.0.2.7"),
+        ("sources", "allow", "main", "192.0.2.7/8"),
+        ("sources", "limit", "nosuch", "5"),
         ("sources", "add", "main"),
         ("sources", "add", "../x"),
         ("append", "--source", "nosuch", __file__),
@@ -382,6 +395,22 @@ def test_a_process_of_its_own_refuses_a_folder_at_work(data: Path, name: str, ro
     assert f"another {role}" in result.stderr
 
 
+def test_a_source_is_held_to_addresses_and_a_rate(tmp_path: Path) -> None:
+    """What is set is listed, and can be taken back."""
+    data = ("--data", tmp_path)
+    run("sources", "add", "main", *data)
+
+    assert run("sources", "allow", "main", "192.0.2.7", "2001:db8::/32", *data).stderr == (
+        "main may deliver from 192.0.2.7, 2001:db8::/32.\n"
+    )
+    assert run("sources", "limit", "main", "50", *data).stderr == "main may deliver 50 times a second.\n"
+    shown = run("sources", "list", *data).stdout
+    assert shown.endswith("\tfrom 192.0.2.7/32, 2001:db8::/32\tat most 50 a second\n")
+    assert run("sources", "allow", "main", *data).stderr == "main may deliver from anywhere.\n"
+    assert run("sources", "limit", "main", "0", *data).stderr == "main may deliver at any rate.\n"
+    assert "\tfrom " not in run("sources", "list", *data).stdout
+
+
 @pytest.mark.parametrize("name", ["serve", "receive", "sources add x"])
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, name: str) -> None:
     """Where no data folder can be, one line says so."""
@@ -482,7 +511,13 @@ def test_list_names_sources_and_secrets_by_their_ids(data: Path) -> None:
     as_text = run("sources", "list", "--data", data).stdout
 
     assert as_json == [
-        {"name": "main", "added_at": source.added_at, "secrets": [{"id": secret.id, "added_at": secret.added_at}]},
+        {
+            "name": "main",
+            "added_at": source.added_at,
+            "secrets": [{"id": secret.id, "added_at": secret.added_at}],
+            "networks": [],
+            "per_second": 0,
+        },
     ]
     assert as_text == f"main\tadded {source.added_at}\tsecrets {secret.id}\n"
     assert secret.sha256 not in as_text
