@@ -7,7 +7,7 @@ code, a path or a query.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 from zoneinfo import ZoneInfo
 
 from schema.bill import BillReader
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Decoder", "not_json"]
 
+VALUES: Final = 2_000_000
+"""Values that a body may hold, to be read: 100,000 cards with 20 fields each, which are 32 MB. Bodies of nothing
+but empty objects hold 11 million in that, which would take 1.5 GB to read."""
+
 
 class Decoder:
     """Decodes bodies by one configuration. Owns its memos: one thread."""
@@ -50,6 +54,10 @@ class Decoder:
 
     def decode(self, body: bytes) -> Reading:
         """The reading of a body. Never raises."""
+        # Each value has one of these before it, but for the members of objects, whose keys are no worse.
+        if len(body) > VALUES and (values := sum(map(body.count, (b",", b"[", b"{")))) > VALUES:
+            reason = f"some {values} values are more than the {VALUES} that are read of one body"
+            return Unreadable(reason, unreadable_text(body))
         try:
             value, flaws = parse(body)
         except NotJson as reason:

@@ -151,7 +151,7 @@ class Unrecognised(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unreadable(msgspec.Struct, frozen=True, gc=False):
-    """Bytes that are not JSON as RFC 8259 has it, or nest deeper than we follow."""
+    """Bytes that are not JSON as RFC 8259 has it, nest deeper than we follow, or hold more values than are read."""
 
     reason: str
     body: str

@@ -14,7 +14,7 @@ from schema.aliases import folded
 from schema.anomalies import ANOMALIES
 from schema.body import MAX_DEPTH
 from schema.configuration import Configuration
-from schema.decode import Decoder, not_json
+from schema.decode import VALUES, Decoder, not_json
 from schema.readings import (
     BILL_TYPES,
     SIM_TYPES,
@@ -396,3 +396,16 @@ def test_the_configured_zone_counts():
     assert isinstance(reading, JobCallback)
     assert reading.added_at == "2025-12-01T12:00:00.000000Z"
     assert reading.complete
+
+
+@pytest.mark.parametrize("piece", [b"{},", b"[[[]]],", b"0,"])
+def test_more_values_than_are_read_are_told_and_not_read(piece: bytes) -> None:
+    """Nothing but commas and brackets would take many times its size to read; a body of that size with text is read."""
+    many = b'{"type": "package_empty", "items": [' + piece * VALUES + b"{}]}"
+    text = b'{"type": "package_empty", "items": [], "note": "' + b"n" * len(many) + b'"}'
+
+    reading = DECODER.decode(many)
+
+    assert isinstance(reading, Unreadable)
+    assert "more than the 2000000 that are read of one body" in reading.reason
+    assert isinstance(DECODER.decode(text), Notification)
