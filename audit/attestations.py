@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from audit.cosignatures import Cosigner
     from audit.seal_writer import SealWriter
-    from audit.sealing import Sealing
+    from audit.sealing import Cosigner, Sealing
 
 ANSWER_S = 5
 """How long a witness or an authority may take to answer."""

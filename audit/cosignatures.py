@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from audit.note import Key, Note, Signature
     from audit.seal_writer import SealWriter
+    from audit.sealing import Cosigner
     from audit.seals import Seals
 
 ANSWER_BYTES = 64 * 1024
@@ -32,14 +33,6 @@ ANSWER_BYTES = 64 * 1024
 
 ATTEMPTS = 2
 """Requests to a witness for one anchor: the second goes on from the size that it answered with."""
-
-
-@dataclass(frozen=True)
-class Cosigner:
-    """A witness that is asked: its key, and the URL that ``/add-checkpoint`` is put after."""
-
-    key: Key
-    url: str
 
 
 @dataclass(frozen=True)

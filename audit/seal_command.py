@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import click
 import structlog
 
-from audit import attestations, keys, options, seal_writer, sealer, sealing
 from audit import folder as folders
+from audit import keys, options, seal_writer, sealer, sealing
 from audit.seals import SEALER
 from audit.stopping import stopped_by_signals
 from audit.supervisor import end_with_supervisor
@@ -76,6 +76,8 @@ def seal(*, data: Path, place: Place | None, once: bool, supervised: bool) -> No
 
 def _once(folder: DataFolder, how: Sealing, stop: threading.Event) -> Head | None:
     """Seal to the log's end; the last head."""
+    from audit import attestations  # noqa: PLC0415 - each process loads what it runs
+
     with open_to_read(folder.log) as log, _started(folder, how) as (seals, signer):
         sealer.seal(log, seals, signer, clock=_now, stop=stop, once=True, also=how.also)
         attestations.attest_once(seals, how, now=_now())
@@ -121,6 +123,8 @@ def _attesting(folder: DataFolder, how: Sealing) -> Iterator[None]:
     if not (how.witnesses or how.copy or how.timestamps):
         yield
         return
+    from audit import attestations  # noqa: PLC0415 - each process loads what it runs
+
     done = threading.Event()
 
     def attest() -> None:

@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from audit import note as notes
-from audit.cosignatures import Cosigner
 from audit.keys import CommandSigner
-from audit.note import COSIGNATURE, ED25519
+from audit.note import COSIGNATURE, ED25519, Key
 from schema.errors import ConfigurationError, ProofError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from audit.note import Key
 
 ASK_S = 1
 """Seconds between two rounds of asking witnesses, at least: anchors come once a second."""
@@ -74,6 +71,13 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     witnesses: list[Witness] = []
     copy: Copy | None = None
     timestamps: Stamps | None = None
+
+
+class Cosigner(msgspec.Struct, frozen=True):
+    """A witness that is asked: its key, and the URL that ``/add-checkpoint`` is put after."""
+
+    key: Key
+    url: str
 
 
 class Sealing(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import msgspec
 
 from audit import anchor as anchors
 from audit import folder as folders
-from audit import options, sealing, timestamps, verify_bundle
+from audit import options, sealing, verify_bundle
 from audit import seals as sealed
 from audit.refold import refold
 from audit.stopping import stopped_by_signals
@@ -196,6 +196,8 @@ def _stamps(folder: DataFolder, seals: Seals) -> Iterator[Finding]:
     stamps = sealing.load(folder.sealing).timestamps
     if stamps is None:
         return
+    from audit import timestamps  # noqa: PLC0415 - few have any
+
     check = timestamps.verifier(Path(stamps.certificates))
     size = 0
     while found := seals.timestamps(above=size):

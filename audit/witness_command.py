@@ -14,7 +14,6 @@ import click
 from audit import folder as folders
 from audit import keys, options
 from audit import note as notes
-from audit import witness as witnesses
 from audit.note import COSIGNATURE, ED25519
 from audit.services import Address, free
 from ingest import loglines
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from audit.keys import Signer
     from audit.note import Key
+    from audit.witness import Witness
 
 PORT = 8090
 
@@ -53,6 +53,8 @@ def witness(*, data: Path, name: str | None, trust: tuple[str, ...], host: str, 
     DATA gets witness.key and witness.db, and is no log's. The witness's public key alone goes to
     standard output: it belongs into sealing.toml of the log, with this URL.
     """
+    from audit import witness as witnesses  # noqa: PLC0415 - each process loads what it runs
+
     loglines.configure()
     logs = _logs(trust)
     folder = folders.create(data)
@@ -83,7 +85,9 @@ def _logs(trust: tuple[str, ...]) -> dict[str, list[Key]]:
 
 def _signer(folder: Path, name: str | None) -> Signer:
     """The witness's own signer; made on the first start."""
-    path, known = folder / "witness.key", witnesses.name_in(folder / "witness.db")
+    from audit.witness import name_in  # noqa: PLC0415 - each process loads what it runs
+
+    path, known = folder / "witness.key", name_in(folder / "witness.db")
     if name is None and known is None:
         msg = "a new witness needs a name, like witness.example/office: give it with --name"
         raise click.UsageError(msg)
@@ -96,11 +100,12 @@ def _signer(folder: Path, name: str | None) -> Signer:
     return keys.load(path, called, COSIGNATURE)
 
 
-def _serve(made: witnesses.Witness, address: Address, ready: Callable[[], None]) -> None:
+def _serve(made: Witness, address: Address, ready: Callable[[], None]) -> None:
     """Answer until SIGINT or SIGTERM."""
-    from ingest.server import STOP_SIGNALS, Server, configuration  # noqa: PLC0415 - each process loads what it runs
+    from audit.witness import create_app  # noqa: PLC0415 - each process loads what it runs
+    from ingest.server import STOP_SIGNALS, Server, configuration  # noqa: PLC0415
 
-    config = configuration(witnesses.create_app(made))
+    config = configuration(create_app(made))
     config.host, config.port = address.host, address.port
     server = Server(config, ready)
     # uvicorn raises the signal that stopped it once more; this is a clean end.

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, of any of the three processes: nothing acknowledged is lost, nothing is doubled."""
+"""SIGKILL at any moment, of any of the processes: nothing acknowledged is lost, nothing is doubled."""
 
 from __future__ import annotations
 

@@ -8,9 +8,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit import cosignatures
 from audit import note as notes
-from audit.cosignatures import Cosigner, ask, keep
+from audit.cosignatures import ask, keep
 from audit.keys import FileSigner
 from audit.note import COSIGNATURE
+from audit.sealing import Cosigner
 from audit.witness import Witness, create_app
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
