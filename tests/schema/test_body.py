@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.body import MAX_DEPTH, NotJson, not_json, parse
+from schema.body import MAX_DEPTH, STEPS_AT_ONCE, NotJson, not_json, parse
 
 
 @pytest.mark.parametrize(
@@ -146,3 +146,13 @@ def test_any_bytes_are_judged(body: bytes):
 def test_what_json_can_say_is_read(value, ascii_only: bool):  # noqa: FBT001
     """Everything that the standard library writes as JSON is read as what it was."""
     assert parse(json.dumps(value, ensure_ascii=ascii_only).encode()) == (value, ())
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH, MAX_DEPTH + 1])
+def test_depth_is_counted_on_behind_any_number_of_brackets(levels: int):
+    """They are counted in pieces, and the depth goes on from one piece to the next."""
+    opened = levels // 2
+    few = b"[],{}," * (STEPS_AT_ONCE // 4)
+    body = b"[" * opened + few + b"[" * (levels - opened) + b'"]"' + b"]" * levels
+    reason = not_json(body)
+    assert reason == (None if levels == MAX_DEPTH else f"nested deeper than {MAX_DEPTH} levels")
