@@ -7,8 +7,9 @@ Prints Markdown on standard output, and what it is doing on standard error. Each
 a process of its own, all with their files in one folder; while one is under load the others
 wait. The standard run takes about five minutes. What the table compares:
 
-    simtrail       `simtrail receive`: every 2xx after an fsynced commit, as (b), (c) and (d)
-    (a)            the same command, with storage left out (`peers/no_storage.py`)
+    simtrail       `simtrail receive --no-delivery-lines`: every 2xx after an fsynced commit, as (b), (c) and (d)
+    with lines     the same as it is by default, with a line for each delivery in its log
+    (a)            the first, with storage left out (`peers/no_storage.py`)
     Starlette      `Request` and `JSONResponse`, no storage, no check of anything (`peers/plain.py`)
     (b)            Starlette, thread pool, `sqlite3`, a commit for each delivery (`peers/thread_pool.py`)
     (c)            `Application.save` of the eventsourcing library for each delivery (`peers/library.py`)
@@ -59,8 +60,13 @@ START_S = 60
 
 OURS, SAME = "simtrail", "(a) the same, no storage"
 
+ARGUMENTS = ("receive", "--port=0", "--no-delivery-lines", "--data")
+
+RECEIVE = (sys.executable, "-m", "audit", *ARGUMENTS)
+
 PEERS: dict[str, tuple[str, ...]] = {
-    SAME: (sys.executable, "-m", "bench.peers.no_storage", "receive", "--port=0", "--data"),
+    "simtrail with lines": tuple(word for word in RECEIVE if word != "--no-delivery-lines"),
+    SAME: (sys.executable, "-m", "bench.peers.no_storage", *ARGUMENTS),
     "Starlette, no storage": (sys.executable, "-m", "bench.peers.plain"),
     "(b) thread pool, sqlite3": (sys.executable, "-m", "bench.peers.thread_pool"),
     "(c) eventsourcing `save`": (sys.executable, "-m", "bench.peers.library"),

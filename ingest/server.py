@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -109,6 +110,9 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
         server = Server(configuration(app, forwarded_allow_ips, tls), listening)
         stack.enter_context(_stopped_by_signals(server))
         stack.enter_context(writer)
+        # What is loaded by now stays: the collector would go through it all, now and then, while deliveries wait.
+        gc.collect()
+        gc.freeze()
         server.run(sockets=[listener])
     _lines.info("stopped", reason=writer.failure)
     return 0 if writer.failure is None else 1
