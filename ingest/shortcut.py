@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import structlog
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ingest.app import Receiver
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 OK = b"HTTP/1.1 200 OK\r\n%scontent-type: application/json\r\ncontent-length: %d\r\n%s\r\n%s"
 
 CLOSE = b"connection: close\r\n"
+
+_lines = structlog.get_logger("simtrail.shortcut")
 
 
 class ShortcutProtocol(HttpProtocol):
@@ -81,7 +84,11 @@ class ShortcutProtocol(HttpProtocol):
             return False
         if self._forwarded is not None:
             _run(self._forwarded(cycle.scope, cycle.receive, cycle.send))
-        return self._take(cast("Scope", cycle.scope), bytes(cycle.body), lambda answer: self._answer(cycle, answer))
+        try:
+            return self._take(cast("Scope", cycle.scope), bytes(cycle.body), lambda answer: self._answer(cycle, answer))
+        except Exception:  # noqa: BLE001 - nothing is recorded yet: the ordinary way answers, with a 500 if it must
+            _lines.exception("the shortcut failed")
+            return False
 
     def _answer(self, cycle: RequestResponseCycle, answer: bytes | Problem) -> None:
         if cycle.disconnected:

@@ -375,7 +375,7 @@ def test_a_receiver_says_where_it_listens_and_stops_when_told(folder: Path, numb
         assert httpx.post(receiver.webhook + "x", content=b"{}").status_code == 404
         code, lines = receiver.end(number)
     assert code == 0
-    assert [line["event"] for line in lines] == ["receiving", "stopped"]
+    assert [line["event"] for line in lines] == ["receiving", "recorded", "refused", "stopped"]
     assert sorted(file.name for file in folder.iterdir()) == ["log.db", "sources.json"]
 
 
@@ -446,7 +446,13 @@ def test_a_receiver_whose_writer_stopped_says_so_at_its_end(folder: Path):
             assert httpx.post(receiver.webhook, content=b"{}").status_code == 503
         code, lines = receiver.end(signal.SIGTERM)
     assert code == 1
-    assert [line["event"] for line in lines] == ["receiving", "the writer has stopped", "stopped"]
+    assert [line["event"] for line in lines] == [
+        "receiving",
+        "the writer has stopped",
+        "refused",
+        "refused",
+        "stopped",
+    ]
     assert "nothing works" in str(lines[1]["reason"])
 
 
