@@ -73,8 +73,6 @@ PEERS: dict[str, tuple[str, ...]] = {
     "(d) node, group commit": ("node", "bench/peers/group.js"),
 }
 
-RECEIVE = (sys.executable, "-m", "audit", "receive", "--port=0", "--data")
-
 SEAL = (sys.executable, "-m", "audit", "seal", "--data")
 
 SIZES = ("0.5KB", "1KB", "20KB", "1MB")
