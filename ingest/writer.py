@@ -1,8 +1,8 @@
 """The writer: the one thread that appends to the log, many deliveries to a commit.
 
 Deliveries wait on the event loop. All that wait, within the bounds of a group, are handed to
-the thread at once, which appends them in one commit and then wakes the loop once; the
-loop hands over those that came meanwhile, and answers. So the busier the receiver, the
+the thread at once, which appends them in one commit, takes those that came meanwhile as its
+next group, and wakes the loop once, which answers. So the busier the receiver, the
 larger its groups, and nothing is waited for when it is not.
 
 **When a commit fails.** The deliveries of that group are refused; none of them is ever
@@ -205,6 +205,8 @@ class Writer:
         # Drawn at once for all: each call to the system lets go of the interpreter, and the loop takes it.
         ids = uuid7s(self._clock(), len(group), self._entropy)
         positions = self._try([WebhookReceived(each, 1, one[0]) for each, one in zip(ids, group, strict=True)])
+        # By this thread: the next group need not wait until the loop has come to answering this one.
+        self._hand_over()
         if self._loop is not None:
             _call(self._loop, self._answer, group, positions, self._failure or self._refusal or "")
 
@@ -232,7 +234,6 @@ class Writer:
         return positions
 
     def _answer(self, group: list[_Waiting], positions: Sequence[int] | None, reason: str) -> None:
-        self._hand_over()
         outcomes: Sequence[int | LogUnavailable] = positions or [LogUnavailable(reason) for _ in group]
         for (_, answer), outcome in zip(group, outcomes, strict=True):
             try:
