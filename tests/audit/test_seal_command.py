@@ -12,6 +12,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -25,6 +26,8 @@ from schema.log import open_to_read
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bench.cluster import Postgres
+    from schema.log_place import Server
     from tests.conftest import Eventually, Serve, Start
 
 BODY = b'{"type": "package_empty", "items": [{"iccid": "8970100000000000054"}]}'
@@ -244,3 +247,21 @@ def test_triggers_keep_timestamps_as_they_are(folder: DataFolder) -> None:
         for statement in ("DELETE FROM timestamps", "UPDATE timestamps SET token = x'01'"):
             with pytest.raises(sqlite3.DatabaseError, match="the seals only grow"):
                 connection.execute(statement)
+
+
+def test_a_log_on_a_server_is_sealed_and_verified(folder: DataFolder, postgres: Postgres, server_log: Server) -> None:
+    """As one in a file; a change made in the database is found by its position, one at the end refused."""
+    log = f"--log={server_log.url}"
+    path = folder.path.parent / "bodies.jsonl"
+    path.write_bytes((BODY + b"\n") * 5)
+    run(folder, "append", path, log)
+    assert run(folder, "seal", "--once", log).stderr == "The log is sealed up to position 5.\n"
+    assert run(folder, "verify", log).stdout.startswith("HOLDS")
+
+    owner = postgres.url(server_log.url.rpartition("/")[2])
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("ALTER TABLE simtrail.stored_events DISABLE TRIGGER ALL")
+        connection.execute("UPDATE simtrail.stored_events SET state = state || '\\x00' WHERE notification_id = 2")
+        assert "- position 2: the event in the log is not" in run(folder, "verify", log, code=3).stdout
+        connection.execute("DELETE FROM simtrail.stored_events WHERE notification_id = 5")
+    assert "the log ends at position 4, but was sealed up to 5" in run(folder, "seal", "--once", log, code=1).stderr
