@@ -19,8 +19,8 @@ TARGETS = ["out", "out.zip"]
 
 
 def left(folder: Path) -> set[str]:
-    """What lies beside the database's own files."""
-    return {path.name for path in folder.iterdir() if ".db" not in path.name}
+    """What lies beside the database's own files and locks."""
+    return {path.name for path in folder.iterdir() if ".db" not in path.name and path.suffix != ".lock"}
 
 
 @pytest.fixture
