@@ -30,6 +30,7 @@ import click
 
 from audit import folder as folders
 from audit import log_copy, options
+from schema import durable
 from schema.errors import ConfigurationError, LogNotThere, SimtrailError
 from schema.log import open_to_append, open_to_read
 from schema.log_place import Server
@@ -102,7 +103,7 @@ def back_up(folder: DataFolder, target: Path, tell: Callable[[float], None]) -> 
             _write_sums(made, files)
             _sync(made)
             made.rename(target)
-            _sync_one(target.parent)
+            durable.sync(target.parent)
     except (OSError, sqlite3.Error) as error:
         msg = f"the backup {target} can't be made: {error}; nothing of it was left"
         raise BackupError(msg) from error
@@ -211,16 +212,8 @@ def _sync(made: Path) -> None:
     """Everything in the folder, and the folder, on disk."""
     for path in made.iterdir():
         path.chmod(FILE_MODE)
-        _sync_one(path)
-    _sync_one(made)
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        durable.sync(path)
+    durable.sync(made)
 
 
 @click.command()

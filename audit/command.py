@@ -34,6 +34,7 @@ from audit.services import Address
 from audit.simulate import simulate
 from audit.sources import sources, webhook_url
 from audit.status import status as status_of
+from audit.stopping import CUT_SHORT
 from audit.supervisor import STOP_SIGNALS, end_with_supervisor, supervise
 from audit.tiles_command import tiles
 from audit.users_command import users
@@ -55,9 +56,6 @@ FIRST_SOURCE = "main"
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path)
 
 _now = partial(datetime.now, UTC)
-
-CUT_SHORT = 128
-"""A command that a signal cuts short exits with this plus the signal's number, as shells have it."""
 
 
 class Commands(click.Group):

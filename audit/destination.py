@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from audit import archive
 from audit.extract import ExportError
+from schema import durable
 from schema.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def write(export: Export, target: Path, progress: Callable[[int], object]) -> No
                 _write_folder(whole, entries, progress)
             whole.rename(target)
             try:
-                _sync_folder(target.parent)
+                durable.sync(target.parent)
             except BaseException:
                 target.rename(whole)  # An export that failed must not be found under its name.
                 raise
@@ -77,7 +78,7 @@ def _write_folder(folder: Path, entries: Iterable[Entry], progress: Callable[[in
             folders.append(path.parent)
         _write_file(path, entry.chunks, progress)
     for each in folders:
-        _sync_folder(each)
+        durable.sync(each)
 
 
 def _write_file(path: Path, chunks: Iterable[Chunk], progress: Callable[[int], object]) -> None:
@@ -87,14 +88,6 @@ def _write_file(path: Path, chunks: Iterable[Chunk], progress: Callable[[int], o
             progress(chunk.rows)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def require_free(target: Path) -> None:

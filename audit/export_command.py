@@ -18,6 +18,7 @@ from audit.export import prepare
 from audit.formats import FORMATS
 from audit.roles import WITHHELD
 from audit.selection import PARTS, PERSONAL, is_ranged, moment, select
+from audit.stopping import CUT_SHORT
 from schema.errors import ConfigurationError
 from schema.log import open_to_read
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from audit.folder import DataFolder
     from audit.selection import Selection
     from schema.log_place import Place
-
-CUT_SHORT = 128
-"""A command that a signal cuts short exits with this plus the signal's number, as shells have it."""
 
 BAR_STEPS = 200
 """Times that the progress bar is drawn at most: more often can't be seen and takes its time."""

@@ -22,6 +22,7 @@ from audit import seal_writer
 from audit.anchor import ROTATION, Anchor, introduced, parse
 from audit.merkle import EMPTY
 from audit.note import ED25519, Key, Note, Signature
+from schema import durable
 from schema.errors import ConfigurationError, ProofError, SealError, SignerUnavailable
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def generate(path: Path, name: str, *, entropy: Callable[[int], bytes], kind: in
             file.write(pem)
             file.flush()
             os.fsync(descriptor)
-        _sync_folder(path)
+        durable.sync(path.parent)
     except OSError as error:
         msg = f"the key file {path} can't be made: {error.strerror}"
         raise ConfigurationError(msg) from error
@@ -279,15 +280,7 @@ def _replace(waiting: Path, path: Path) -> None:
         # A sealer at work may have done it by now.
         with suppress(FileNotFoundError):
             waiting.replace(path)
-        _sync_folder(path)
+        durable.sync(path.parent)
     except OSError as error:
         msg = f"the key file {path} can't be replaced: {error.strerror}; {waiting} holds the log's key now"
         raise ConfigurationError(msg) from error
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

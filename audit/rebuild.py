@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import msgspec
 
 from audit import folder as folders
 from audit import options
+from audit.stopping import CUT_SHORT
 from projections import read_model, rebuild, replacement
 from projections.record import INSTALLED
 from schema import configuration as configurations
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
 DIFFERS = 1
 """Exit code where the rebuilt read model differs, as `diff` has it."""
-
-INTERRUPTED = 130
 
 ATTEMPTS = 5
 """Times that the difference is taken anew because a correction made something void meanwhile."""
@@ -76,7 +76,7 @@ def command(  # noqa: PLR0913 - one for each option
     except KeyboardInterrupt:
         rebuild.discard(rebuild.beside(folder.read_model))
         click.echo("\nInterrupted: the live read model is as it was.", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(CUT_SHORT + signal.SIGINT)
 
 
 class _Ask(msgspec.Struct, frozen=True):

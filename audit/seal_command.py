@@ -16,7 +16,7 @@ import structlog
 from audit import folder as folders
 from audit import keys, options, seal_writer, sealer, sealing
 from audit.seals import SEALER
-from audit.stopping import stopped_by_signals
+from audit.stopping import CUT_SHORT, stopped_by_signals
 from audit.supervisor import end_with_supervisor
 from ingest import loglines
 from schema.errors import LogNotThere, SimtrailError
@@ -36,8 +36,6 @@ RETRY_S = 1
 
 NICE = 10
 """How far following stands back behind who receives: under more load than the machine has processors for, it signs later."""
-
-CUT_SHORT = 128
 
 _now = partial(datetime.now, UTC)
 

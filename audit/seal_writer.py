@@ -6,13 +6,13 @@ added was worked out from something that must still be the last.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from audit.seal_tables import FORMAT, STATEMENTS
 from audit.seals import LOCK_TIMEOUT_S, Seals, require
+from schema import durable
 from schema.errors import SealError
 from schema.event import instant
 
@@ -155,11 +155,7 @@ def create(path: Path, *, origin: str, key: Key, now: datetime) -> None:
             connection.close()
         # Not yet in WAL mode, so it is one file, and renaming it is safe.
         beside.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.sync(path.parent)
     except (sqlite3.Error, OSError) as error:
         msg = f"the seals {path} can't be made: {error}"
         raise SealError(msg) from error

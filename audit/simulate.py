@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from audit import folder as folders
 from audit import park, platform
 from audit.options import data, option, receiver
 from audit.services import Address
+from audit.stopping import CUT_SHORT
 from ingest import sources
 
 if TYPE_CHECKING:
@@ -40,9 +42,6 @@ ANSWER_S = 30
 SOURCE = "simulated"
 """The source that simulated deliveries come from, where no URL says another: what is
 made up stays apart from what happened."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 @dataclass
@@ -205,6 +204,6 @@ def simulate(  # noqa: PLR0913 - one for each option
             send(client, target, shown, per_second=rate, outcome=outcome)
     except KeyboardInterrupt:
         click.echo(err=True)
-        click.get_current_context().exit(INTERRUPTED)
+        click.get_current_context().exit(CUT_SHORT + signal.SIGINT)
     finally:
         click.echo(outcome.told(time.monotonic() - begun))

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+CUT_SHORT = 128
+"""A command that a signal cuts short exits with this plus the signal's number, as shells have it."""
+
 
 @contextmanager
 def stopped_by_signals(received: list[int]) -> Iterator[threading.Event]:

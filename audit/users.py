@@ -151,7 +151,7 @@ class Users:
     def __init__(self, path: Path) -> None:
         """Raises `ConfigurationError` if the file can't be read."""
         self._path = path
-        self._seen = _signature(path)
+        self._seen = registry.signature(path)
         self._users = {user.name: user for user in listed(path)}
         self._were_any = bool(self._users)
 
@@ -187,7 +187,7 @@ class Users:
         return found
 
     def _follow(self) -> None:
-        seen = _signature(self._path)
+        seen = registry.signature(self._path)
         if seen == self._seen:
             return
         self._seen = seen
@@ -197,14 +197,6 @@ class Users:
             self._users = {}
             self._were_any = True
         self._were_any |= bool(self._users)
-
-
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _hashed(password: str, entropy: Callable[[int], bytes]) -> str:

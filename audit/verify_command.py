@@ -17,7 +17,7 @@ from audit import folder as folders
 from audit import options, sealing, verify_bundle
 from audit import seals as sealed
 from audit.refold import refold
-from audit.stopping import stopped_by_signals
+from audit.stopping import CUT_SHORT, stopped_by_signals
 from audit.verification import Report, verify
 from audit.walk import Finding, Progress
 from schema.errors import ConfigurationError, ProofError
@@ -36,8 +36,6 @@ NICE = 10
 """How far it stands back behind others who want the processor: the receiver above all."""
 
 DOES_NOT_HOLD = 3
-
-CUT_SHORT = 128
 
 SHOWN = 20
 """Findings that are told one by one; all are in the JSON."""

@@ -128,12 +128,10 @@ class Webhooks:
             self._counts.refuse("log_unavailable", delivery.source)
             await problems.LOG_UNAVAILABLE(scope, receive, send)
             return
-        if reason is not None:
-            self._counts.not_json[delivery.source] += 1
-            problem = problems.not_json(reason, position=position, received_at=delivery.received_at, sha256=sha256)
-            await problem(scope, receive, send)
+        answer = self._answer(delivery, position, sha256, reason)
+        if not isinstance(answer, bytes):
+            await answer(scope, receive, send)
             return
-        answer = self._receipt(position, delivery.received_at, sha256)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
@@ -173,12 +171,8 @@ class Webhooks:
             if isinstance(outcome, LogUnavailable):
                 self._counts.refuse("log_unavailable", delivery.source)
                 answer(problems.LOG_UNAVAILABLE)
-            elif reason is None:
-                answer(self._receipt(outcome, delivery.received_at, sha256))
             else:
-                self._counts.not_json[delivery.source] += 1
-                told = problems.not_json(reason, position=outcome, received_at=delivery.received_at, sha256=sha256)
-                answer(told)
+                answer(self._answer(delivery, outcome, sha256, reason))
 
         self._room.deliveries += 1
         self._room.bytes += size
@@ -188,8 +182,12 @@ class Webhooks:
             recorded(unavailable)
         return True
 
-    def _receipt(self, position: int, received_at: str, sha256: str) -> bytes:
-        fields = position, received_at.encode(), sha256.encode()
+    def _answer(self, delivery: Delivery, position: int, sha256: str, reason: str | None) -> bytes | Problem:
+        """What a delivery that was recorded is answered: the content of a 200, or why its body is not JSON."""
+        if reason is not None:
+            self._counts.not_json[delivery.source] += 1
+            return problems.not_json(reason, position=position, received_at=delivery.received_at, sha256=sha256)
+        fields = position, delivery.received_at.encode(), sha256.encode()
         return WITH_RECEIPT % (*fields, position) if self._receipts else RECORDED % fields
 
     def _examine(self, body: bytes) -> tuple[str, str | None]:

@@ -1,7 +1,7 @@
 """A line of JSON for each delivery in the receiver's log: what became of it, and nothing of what it says.
 
 The lines look like structlog's, but are made many at a time in a thread of their own: a structlog event and a
-write for each would cost as much as half the delivery. Whoever reads the lines can't hold up the receiver: when
+write for each would hold up the event loop. Whoever reads the lines can't hold up the receiver: when
 they are not taken, lines are left out, and the next one says how many.
 """
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import os
 import re
 from contextlib import contextmanager, suppress
 from hmac import compare_digest
@@ -184,7 +183,7 @@ class Sources:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = _signature(path)
+        self._seen = registry.signature(path)
         self._looked = False
         self._know(listed(path))
         if not self._hashes:
@@ -223,7 +222,7 @@ class Sources:
         with suppress(RuntimeError):
             asyncio.get_running_loop().call_soon(self._look_again)
             self._looked = True
-        seen = _signature(self._path)
+        seen = registry.signature(self._path)
         if seen == self._seen:
             return
         self._seen = seen
@@ -243,15 +242,6 @@ def _padded(sources: Iterable[Source]) -> tuple[dict[str, tuple[bytes, ...]], tu
     kept = {source.name: [bytes.fromhex(secret.sha256) for secret in source.secrets] for source in sources}
     nobody = [_NO_SECRET] * max(map(len, kept.values()), default=1)
     return {name: (*hashes, *nobody[len(hashes) :]) for name, hashes in kept.items()}, tuple(nobody)
-
-
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    """Differs whenever the file was replaced or written; None where there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - in every request; Path.stat takes twice as long
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _new_secret(now: datetime, entropy: Callable[[int], bytes]) -> tuple[str, Secret]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from schema import durable
 from schema.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -69,11 +70,16 @@ def write(path: Path, content: bytes, what: str) -> None:
             out.flush()
             os.fsync(descriptor)
         beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.sync(path.parent)
     except OSError as error:
         msg = f"the {what} file {path} can't be written: {error.strerror}"
         raise ConfigurationError(msg) from error
+
+
+def signature(path: Path) -> tuple[int, int, int] | None:
+    """Differs whenever the file at a path was replaced or written; None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - in every request; Path.stat takes twice as long
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
