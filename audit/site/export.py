@@ -115,6 +115,8 @@ class _Stream:
                 if gone.done():
                     return
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+            # Before its end is told: whoever has all of it may ask for the next at once.
+            await asyncio.to_thread(self._stack.close)
             await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
