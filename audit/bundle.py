@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from audit import leaf as leaves
 from audit import merkle, verify_bundle
+from audit.destination import FILE_MODE, FOLDER_MODE
 from schema.errors import ConfigurationError, NotSealed, ProofError
 from schema.event import instant
 
@@ -79,6 +80,7 @@ def write(  # noqa: PLR0913 - what a bundle is of, each by name
             msg = f"{target} is there already: a bundle is never written over another"
             raise ConfigurationError(msg)
         shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(FOLDER_MODE)
         data = beside / "data"
         (data / "anchors").mkdir(parents=True)
         node = seals.node
@@ -142,6 +144,8 @@ def pack(folder: Path, target: Path) -> None:
     names = sorted(path.relative_to(folder.parent).as_posix() for path in folder.rglob("*") if path.is_file())
     beside = target.with_name(f".{target.name}.new")
     try:
+        beside.unlink(missing_ok=True)
+        beside.touch(FILE_MODE, exist_ok=False)
         size = sum((folder.parent / name).stat().st_size for name in names)
         if size > ZIP_BYTES:
             msg = f"the bundle has {size} bytes, a zip file takes {ZIP_BYTES}: keep the folder, or take a smaller range"

@@ -67,6 +67,7 @@ def test_evidence_is_checked_without_simtrail(data: Path, tmp_path: Path, name: 
     assert f"From position 1 to {len(SAMPLES)} no event is left out, put in, or out of order." in checked.stdout
     assert "by simtrail" in checked.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"data", name}
+    assert (tmp_path / name).stat().st_mode & 0o077 == 0
     assert run("verify", "--bundle", tmp_path / name, data=data).stdout == checked.stdout
 
     if name.endswith(".zip"):
