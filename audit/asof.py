@@ -32,7 +32,7 @@ def asof(*, when: Sequence[str], data: Path, place: Place | None, position: int 
 
     DEST is the file; as of a moment, or of a position. A moment is a date (its beginning, UTC) or RFC 3339: 2026-05-01T00:00:00Z. What was
     received up to it counts, as it is read by today's configuration. `simtrail publish
-    --with DEST` shows it beside the live one.
+    --with DEST` shows it beside the live one. The file is readable by its owner alone.
     """
     if len(when) != (1 if position is not None else 2):
         msg = "give a MOMENT and DEST, or --position N and DEST"
@@ -42,6 +42,9 @@ def asof(*, when: Sequence[str], data: Path, place: Place | None, position: int 
     destination = Path(when[-1])
     if destination.exists():
         msg = f"{destination} is there already: name a file that is not"
+        raise ConfigurationError(msg)
+    if not destination.absolute().parent.is_dir():
+        msg = f"{destination} can't be made: there is no folder {destination.parent}"
         raise ConfigurationError(msg)
     rebuild.need_space(destination.absolute().parent, folder.read_model)
     with open_to_read(folder.log) as log, progress("Folding") as tell:
@@ -54,3 +57,5 @@ def asof(*, when: Sequence[str], data: Path, place: Place | None, position: int 
             on_progress=tell,
         )
     click.echo(f"{destination} is the read model of position {reached}.")
+    if not reached:
+        click.echo("Nothing had been received by then: its tables are empty.", err=True)

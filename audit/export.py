@@ -55,7 +55,8 @@ class Part:
 class Export:
     """What is to be exported, of one snapshot. `prepare` makes one; its entries are read once, in order.
 
-    ``created`` is when; ``head`` is the position of the log's last event then.
+    ``created`` is when; ``head`` is the position of the log's last event then;
+    ``received`` counts the events in the range.
     """
 
     snapshot: Snapshot
@@ -63,6 +64,7 @@ class Export:
     parts: tuple[Part, ...]
     created: str
     head: int
+    received: int
 
     @property
     def rows(self) -> int:
@@ -139,7 +141,8 @@ def prepare(read_model: Path, place: Place, selection: Selection, form: Format, 
             _events(snapshot, selection, log) if name == EVENTS else _table(snapshot, selection, name, form)
             for name in selection.parts
         )
-        export = Export(snapshot, selection, parts, instant(now), log.head())
+        received = snapshot.extract("deliveries", selection).rows
+        export = Export(snapshot, selection, parts, instant(now), log.head(), received)
         if not export.open_ended:
             events.require_projected(log, selection, snapshot.position)
         yield export

@@ -193,6 +193,8 @@ def _tell(made: Export, out: Path, *, personal_data: bool) -> None:
     """Say what was exported and, where it isn't all that there is, what isn't in it."""
     snapshot = made.snapshot
     click.echo(f"Exported {made.rows:,} rows to {out}, as of position {snapshot.position}.", err=True)
+    if any(is_ranged(part) for part in made.selection.parts) and not made.received:
+        click.echo("No event was received in that range: what is of a range has no rows.", err=True)
     if not personal_data:
         click.echo("Without personal data: --personal-data takes that too.", err=True)
     if made.open_ended and made.head > snapshot.position:

@@ -91,6 +91,8 @@ def list_users(*, data: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
+    if not told:
+        click.echo("There are no users: Datasette is open to anyone on this machine.", err=True)
     for user in told:
         click.echo(f"{user['name']}\t{user['role']}\t{user['kind']}\tadded {user['added_at']}")
 

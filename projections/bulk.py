@@ -6,6 +6,7 @@ states are written once, at the end; those that don't fit in memory wait in a sc
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -37,6 +38,9 @@ HELD_ROWS = 100_000
 CACHE_KIB = 32 * 1024
 """SQLite's page cache of the scratch file."""
 
+FILE_MODE = 0o600
+"""Bodies and names are in it, wherever it is made: its owner's alone."""
+
 PROCESS_EVENTS = 5_000
 """Events from which on a process of its own is worth the third of a second that it takes to start."""
 
@@ -58,9 +62,14 @@ class BulkModel(ReadModel):
 
     def __init__(self, path: Path, configuration: Configuration, events: int) -> None:
         """``events`` is about how many there will be."""
-        if path.exists():
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+        except FileExistsError as error:
             msg = f"{path} is there already: a read model is made in a file of its own"
-            raise ReadModelError(msg)
+            raise ReadModelError(msg) from error
+        except OSError as error:
+            msg = f"the read model {path} can't be made: {error.strerror}"
+            raise ReadModelError(msg) from error
         self._scratch = _scratch(path)
         super().__init__(self._scratch, configuration, self._insert, FirstDeliveries(self._scratch, KNOWN))
         self.forget()

@@ -149,11 +149,16 @@ def test_as_of_a_moment_or_a_position(data: Path, tmp_path: Path) -> None:
     (received_at,) = rows(data / "audit.db", "SELECT received_at FROM deliveries WHERE position = 2")[0]
     assert run("asof", received_at, tmp_path / "two.db", data=data).exit_code == 0
     assert rows(tmp_path / "two.db", "SELECT stage FROM bills") == [("unpaid_6",)]
-    assert run("asof", "2020-01-01", tmp_path / "none.db", data=data).exit_code == 0
+    assert (tmp_path / "two.db").stat().st_mode & 0o077 == 0
+    none = run("asof", "2020-01-01", tmp_path / "none.db", data=data)
+    assert (none.exit_code, "Nothing had been received by then" in none.stderr) == (0, True)
+    assert "Nothing" not in result.stderr
     assert read_model.tracked(tmp_path / "none.db") == 0
     assert run("asof", "2020-01-01", tmp_path / "two.db", data=data).exit_code == 1
     assert run("asof", "2020-01-01", data=data).exit_code == 2
     assert run("asof", "noon", tmp_path / "three.db", data=data).exit_code == 1
+    nowhere = run("asof", "2020-01-01", tmp_path / "no" / "such.db", data=data)
+    assert (nowhere.exit_code, "there is no folder" in nowhere.stderr) == (1, True)
 
 
 def test_the_past_is_published_beside_the_present(

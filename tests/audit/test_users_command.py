@@ -55,6 +55,9 @@ def test_users_are_added_listed_changed_and_removed(tmp_path: Path) -> None:
 
     assert run(data, "remove", "exporter").stderr == "Removed exporter.\n"
     assert "open to anyone on this machine" in run(data, "remove", "petrova").stderr
+    nobody = run(data, "list")
+    assert (nobody.stdout, "There are no users" in nobody.stderr) == ("", True)
+    assert json.loads(run(data, "list", "--json").stdout) == []
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,18 @@ def test_what_is_not_projected_yet_is_told(site, tmp_path) -> None:
     assert "goes on" not in run("--data", site.folder, "--out", tmp_path / "out3").stderr
 
 
+def test_a_range_without_events_is_told(month, tmp_path) -> None:
+    """The files are there, whole and without rows; that nothing was received is said, and only then."""
+    early = run(
+        "--data", month.folder, "--out", tmp_path / "early", "--to", "2020-01-01", "--tables", "deliveries,sims"
+    )
+    assert (early.exit_code, "No event was received in that range" in early.stderr) == (0, True)
+    assert rows(tmp_path / "early", "deliveries") == []
+    assert rows(tmp_path / "early", "sims")
+    for name, options in (("states", ["--to=2020-01-01", "--tables=sims"]), ("all", [])):
+        assert "No event" not in run("--data", month.folder, "--out", tmp_path / name, *options).stderr
+
+
 def test_help_says_how_a_range_applies() -> None:
     """The help names every part, under the rule that applies to it."""
     shown = " ".join(run("--help").stdout.split())
