@@ -19,9 +19,10 @@ RIGHT = 14
 TICKS = 6
 """Marks of an axis of time, about."""
 
+MINUTE_S = 60
 DAY_S = 86_400
 
-_STEPS_S = (60, 300, 900, 3_600, 3 * 3_600, 6 * 3_600, 12 * 3_600, DAY_S, 2 * DAY_S, 7 * DAY_S, 14 * DAY_S, 30 * DAY_S, 91 * DAY_S, 365 * DAY_S)  # fmt: skip
+_STEPS_S = (1, 5, 15, 60, 300, 900, 3_600, 3 * 3_600, 6 * 3_600, 12 * 3_600, DAY_S, 2 * DAY_S, 7 * DAY_S, 14 * DAY_S, 30 * DAY_S, 91 * DAY_S, 365 * DAY_S)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ class _Scale:
         first = (int(self.start.timestamp()) // step_s + 1) * step_s
         for moment in range(first, int(self.end.timestamp()) + 1, step_s):
             at = datetime.fromtimestamp(moment, UTC)
-            yield self.x(at), f"{at:%d %b}" if step_s >= DAY_S or (at.hour, at.minute) == (0, 0) else f"{at:%H:%M}"
+            if step_s >= DAY_S or (at.hour, at.minute, at.second) == (0, 0, 0):
+                yield self.x(at), f"{at:%d %b}"
+            else:
+                yield self.x(at), f"{at:%H:%M:%S}" if step_s < MINUTE_S else f"{at:%H:%M}"
 
 
 def timeline(spans: Sequence[Span], marks: Sequence[Mark], start: datetime, end: datetime, title: str) -> Markup:

@@ -22,6 +22,16 @@ CALLBACKS = 500
 
 CARDS = 200
 
+CONCERNED = """
+    SELECT sim, position, status_after, status_basis, max(position + (set_status << 62)) >> 62 AS set_status
+    FROM (
+        SELECT *, json_extract(changes, '$.status[0]') IS NOT json_extract(changes, '$.status[1]') AS set_status
+        FROM sim_events WHERE job = ? AND sim IS NOT NULL
+    )
+    GROUP BY sim ORDER BY sim LIMIT ?
+"""
+"""The job's cards, each with the last delivery of the job's that set its status; where none did, with the last that named it."""
+
 
 async def job(datasette: Datasette, request: Request) -> object:
     """The page."""
@@ -40,13 +50,7 @@ def read(connection: sqlite3.Connection, key: str, now: datetime, role: roles.Ro
     callbacks = connection.execute(
         "SELECT * FROM job_progress WHERE job = ? ORDER BY position LIMIT ?", (key, CALLBACKS + 1)
     ).fetchall()
-    cards = connection.execute(
-        """
-        SELECT sim, max(position) AS position, status_said, status_after, status_basis, effect
-        FROM sim_events WHERE job = ? AND sim IS NOT NULL GROUP BY sim ORDER BY sim LIMIT ?
-        """,
-        (key, CARDS + 1),
-    ).fetchall()
+    cards = connection.execute(CONCERNED, (key, CARDS + 1)).fetchall()
     silent = now - datetime.fromisoformat(row["last_callback_at"])
     return {
         "job": row,
@@ -55,7 +59,7 @@ def read(connection: sqlite3.Connection, key: str, now: datetime, role: roles.Ro
         "callbacks": callbacks[:CALLBACKS],
         "more_callbacks": len(callbacks) > CALLBACKS,
         "drawing": curve(
-            [_point(each) for each in callbacks[:CALLBACKS]],
+            [point for each in callbacks[:CALLBACKS] if (point := _point(each)) is not None],
             f"Progress of job {row['qid']}; the table below lists every callback",
         ),
         "cards": cards[:CARDS],
@@ -70,10 +74,13 @@ def _person(connection: sqlite3.Connection, user: str | None, role: roles.Role |
     return connection.execute("SELECT first_name, last_name FROM users WHERE user = ?", (user,)).fetchone()
 
 
-def _point(row: Row) -> Point:
-    share = (row["percentage"] or 0) / 100
+def _point(row: Row) -> Point | None:
+    """Where a callback is on the curve; None where it doesn't tell how far the job is."""
     if row["processed"] is not None and row["count"]:
-        share = row["processed"] / row["count"]
-    done = f"{row['processed']} of {row['count']}" if row["processed"] is not None else f"{row['percentage']} %"
-    title = f"{row['at'][:10]} {row['at'][11:19]}: {done}, {row['effect']}"
+        share, done = row["processed"] / row["count"], f"{row['processed']} of {row['count']}"
+    elif row["percentage"] is not None:
+        share, done = row["percentage"] / 100, f"{row['percentage']} %"
+    else:
+        return None
+    title = f"{row['at'][:10]} {row['at'][11:19]} delivery {row['position']}: {done}, {row['effect']}"
     return Point(datetime.fromisoformat(row["at"]), share, row["effect"] == "applied", title)

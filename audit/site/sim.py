@@ -160,12 +160,10 @@ def _spans(rows: list[Row], states: list[Row], now: datetime) -> Iterable[Span]:
         if begun is None:
             begun = (_at(at), effective)
         elif begun[1] != effective:
-            yield Span(
-                begun[0], _at(at), begun[1], f"{begun[1]} from {begun[0]:%Y-%m-%d %H:%M} to {at[:10]} {at[11:16]}"
-            )
+            yield Span(begun[0], _at(at), begun[1], f"{begun[1]} from {begun[0]:%Y-%m-%d %H:%M:%S} to {_shown(at)}")
             begun = (_at(at), effective)
     if begun is not None:
-        yield Span(begun[0], now, begun[1], f"{begun[1]} since {begun[0]:%Y-%m-%d %H:%M}")
+        yield Span(begun[0], now, begun[1], f"{begun[1]} since {begun[0]:%Y-%m-%d %H:%M:%S}")
 
 
 _ROWS = {"package_empty": "package", "msu_lock": "MSU"}
@@ -174,12 +172,17 @@ _ROWS = {"package_empty": "package", "msu_lock": "MSU"}
 def _marks(rows: list[Row], states: list[Row]) -> Iterable[Mark]:
     for row in rows:
         what = row["operation"] or row["what"]
-        title = f"{row['at'][:10]} {row['at'][11:16]} {what.replace('_', ' ')}: {row['effect']}"
+        title = f"{_shown(row['at'])} delivery {row['position']}: {what.replace('_', ' ')}, {row['effect']}"
         kind = "mark-late" if row["effect"] != "applied" else "mark-own"
         yield Mark(_at(row["at"]), _ROWS.get(row["what"], "jobs"), kind, title)
     for row in states:
-        title = f"{row['at'][:10]} {row['at'][11:16]} account {row['state']}: {row['reason']}"
+        title = f"{_shown(row['at'])} delivery {row['position']}: account {row['state']}, {row['reason']}"
         yield Mark(_at(row["at"]), "account", f"mark-{row['state']}", title)
+
+
+def _shown(at: str) -> str:
+    """To the second: what a job does to a card is often less than a minute apart."""
+    return f"{at[:10]} {at[11:19]}"
 
 
 def _at(text: str) -> datetime:

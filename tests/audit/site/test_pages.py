@@ -18,7 +18,7 @@ from datasette.utils import tilde_encode  # type: ignore[import-untyped]
 from audit import folder as folders
 from audit import projector
 from audit.roles import Role
-from audit.site import front, sim
+from audit.site import front, job, sim
 from schema.event import Delivery, WebhookReceived, instant, uuid7
 from schema.log import open_to_append, open_to_read
 
@@ -280,6 +280,76 @@ def test_our_pages_run_nothing_of_their_own(as_role: AsRole, model: sqlite3.Conn
         assert all(source.startswith("/") and not source.startswith("//") for source in sources)
 
 
+def receive(folder: DataFolder, *bodies: bytes, agent: str = "platform") -> None:
+    """Record bodies, a second apart, the last one now; and project them."""
+    now = datetime.now(UTC)
+    events = []
+    for number, body in enumerate(bodies):
+        at = now - timedelta(seconds=len(bodies) - 1 - number)
+        delivery = Delivery(instant(at), "main", "127.0.0.1", {"user-agent": agent}, body)
+        events.append(WebhookReceived(uuid7(at, os.urandom), 1, delivery))
+    with open_to_append(folder.log) as log:
+        log.append(events)
+    projector.run(folder, once=True)
+
+
+def callback(done: int | None, of: int | None, *, qid: str = "q", queue: str = "sim_lock") -> bytes:
+    """A job's callback that names one card; how far the job is may be untold."""
+    progress = {"count": of, "process": done} if done is not None else {}
+    card = {"iccid": "8970100000000000013"}
+    return json.dumps({"qid": qid, "queue": queue, "items": [card], "status": progress}).encode()
+
+
+def test_a_job_credits_a_cards_status_to_the_delivery_that_set_it(tmp_path: Path) -> None:
+    """A late callback is not what locked the card; a job that left its status alone did not set it either."""
+    folder = folders.create(tmp_path / "data")
+    receive(folder, callback(1, 2), callback(2, 2), callback(1, 2), callback(1, 1, qid="b", queue="balance"))
+    with closing(sqlite3.connect(folder.read_model)) as connection:
+        connection.row_factory = sqlite3.Row
+        effects = [effect for (effect,) in connection.execute("SELECT effect FROM sim_events ORDER BY position")]
+        told = [job.read(connection, key, datetime.now(UTC), Role.AUDITOR) for key in ("main:q", "main:b")]
+
+    assert effects == ["applied", "applied", "late", "applied"]
+    cards: list[sqlite3.Row] = [row for each in told if each for row in each["cards"]]  # type: ignore[attr-defined]
+    assert [(row["position"], row["set_status"], row["status_after"]) for row in cards] == [
+        (2, 1, "blocked"),
+        (4, 0, "blocked"),
+    ]
+
+
+def test_what_a_callback_does_not_tell_is_not_drawn(
+    publish: Publish, browser: Callable[..., httpx.Client], tmp_path: Path
+) -> None:
+    """A job whose progress is unknown says so, and prints no None; one that tells it now and then is drawn as far as it does."""
+    folder = folders.create(tmp_path / "data")
+    receive(folder, callback(None, None), callback(None, None, qid="r"), callback(3, 4, qid="r"), b"")
+    with publish(folder) as url, browser(url) as client:
+        untold, told, empty = (client.get(path).text for path in ("/job/main~3Aq", "/job/main~3Ar", "/delivery/4"))
+
+    assert "No callback told how far the job is." in untold
+    assert re.findall(r'class="point[^>]*><title>[^<]*: ([^<]*)</title>', told) == ["3 of 4, applied"]
+    assert "None" not in untold + told
+    assert "The body was empty: 0 bytes." in empty
+
+
+def test_events_seconds_apart_can_be_told_apart_on_a_timeline(tmp_path: Path) -> None:
+    """Each mark says its second and its delivery, each stretch its seconds, and a short axis has seconds too."""
+    folder = folders.create(tmp_path / "data")
+    receive(
+        folder, *(callback(1, 1, qid=f"q-{n}", queue=queue) for n, queue in enumerate(["sim_lock", "sim_unlock"] * 4))
+    )
+    with closing(sqlite3.connect(folder.read_model)) as connection:
+        connection.row_factory = sqlite3.Row
+        told = sim.read(connection, "main:8970100000000000013", None, datetime.now(UTC))
+    assert told is not None
+    drawing = str(told["drawing"])
+    titles = re.findall(r"<title>([^<]*)</title>", drawing)
+
+    assert len(titles) == 16
+    assert len(set(titles)) == 16
+    assert any(re.fullmatch(r"\d\d:\d\d:\d\d", label) for label in re.findall(r'class="tick"[^>]*>([^<]*)<', drawing))
+
+
 HOSTILE = "\"><script>alert(1)</script>'{{7*7}}\u202e%0d%0aSet-Cookie: a=b /../.."
 
 
@@ -295,14 +365,7 @@ def test_nothing_that_is_sent_breaks_a_page(
          "files": [{"type": "base64", "format": HOSTILE, "name": HOSTILE, "body": "PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg=="}]},
         {"type": HOSTILE, "items": HOSTILE},
     ]  # fmt: skip
-    now = datetime.now(UTC)
-    deliveries = [
-        Delivery(instant(now), "main", "127.0.0.1", {"user-agent": HOSTILE}, json.dumps(body).encode())
-        for body in bodies
-    ]
-    with open_to_append(folder.log) as log:
-        log.append([WebhookReceived(uuid7(now, os.urandom), 1, delivery) for delivery in deliveries])
-    projector.run(folder, once=True)
+    receive(folder, *(json.dumps(body).encode() for body in bodies), agent=HOSTILE)
     with closing(sqlite3.connect(folder.read_model)) as connection:
         (card,), (job,), (bill,), (file,) = (
             connection.execute(f"SELECT {column} FROM {table}").fetchone()
