@@ -46,6 +46,9 @@ data/keys.json         the public keys of the log and its witnesses
 data/proofs.json       that nothing was changed between the anchors, and nothing left out
 """
 
+VERIFIER = "verify.py"
+"""What the verifier is called wherever it is given out."""
+
 ZIP_BYTES = (1 << 32) - (1 << 24)
 """Bytes of a bundle that is packed at most: the plain zip format ends at 4 GiB."""
 
@@ -104,13 +107,13 @@ def write(  # noqa: PLR0913 - what a bundle is of, each by name
         _write_json(data / "bundle.json", about)
         if tables is not None:
             shutil.copytree(tables, data / "tables")
-        verifier = Path(verify_bundle.__file__).read_bytes()
-        (beside / "verify.py").write_bytes(verifier)
+        program = verifier()
+        (beside / VERIFIER).write_bytes(program)
         readme = README.format(
             origin=seals.origin,
             first=positions[0],
             last=positions[1],
-            verifier=hashlib.sha256(verifier).hexdigest(),
+            verifier=hashlib.sha256(program).hexdigest(),
         )
         _write_text(beside / "README.txt", readme)
         _write_bag(beside, made_by, now)
@@ -120,6 +123,11 @@ def write(  # noqa: PLR0913 - what a bundle is of, each by name
         raise ConfigurationError(msg) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def verifier() -> bytes:
+    """The verifier: the one file of Python that lies in every bundle, and checks receipts too."""
+    return Path(verify_bundle.__file__).read_bytes()
 
 
 def require_sealed(log: Log, seals: Seals, first: int, last: int) -> tuple[int, int, Head]:

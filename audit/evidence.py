@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 FOLDER = "evidence"
-"""The one folder in a zip file: a name that any system and any zip program takes."""
+"""The folder in a zip file whose own name has nothing in it that any system and any zip program takes."""
 
 
 def write(  # noqa: PLR0913 - what evidence is made of, each by name
@@ -61,7 +62,8 @@ def write(  # noqa: PLR0913 - what evidence is made of, each by name
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
         destination.write(export, staging / "tables", progress)
-        whole = staging / FOLDER
+        whole = staging / "bundle" / _folder(target)
+        whole.parent.mkdir()
         bundle.write(
             whole,
             log,
@@ -83,3 +85,8 @@ def write(  # noqa: PLR0913 - what evidence is made of, each by name
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return found.first, found.last
+
+
+def _folder(target: Path) -> str:
+    """The one folder in a zip file, named after it, so that two bundles can be unpacked side by side."""
+    return re.sub("[^A-Za-z0-9._-]+", "-", target.stem).strip("-.") or FOLDER

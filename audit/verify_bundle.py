@@ -14,7 +14,8 @@ the bundle takes this file from elsewhere.
     --anchor FILE   an anchor of the log that you kept (again for more)
     --receipt P     print the receipt of position P, out of the bundle
 
-It ends with 0 where everything holds, with 1 where anything does not, and says which.
+It ends with 0 where everything holds; with 1 where anything does not, and says which; with 2
+where nothing could be said: a file can't be read, or a key is missing or mistyped.
 docs/proof-format.md of simtrail describes what is checked.
 """
 
@@ -55,6 +56,10 @@ FIRST, LAST = "data/anchors/first.txt", "data/anchors/last.txt"
 
 class Failure(Exception):
     """Something does not hold: where, and what."""
+
+
+class Unchecked(Exception):
+    """What was asked can't be checked, so that nothing is said of what it holds."""
 
 
 def need(condition: bool, where: str, told: str) -> None:
@@ -765,7 +770,8 @@ def check_receipt(path: Path, keys: list[Key], witnesses: list[Key]) -> tuple[li
         "is no receipt with a leaf in it",
     )
     need(lines[1].startswith("index "), where, "names no index")
-    need(bool(keys), where, "can be checked with the log's key alone: give it with --key")
+    if not keys:
+        raise Unchecked(f"{where}: a receipt is checked with the log's key, which you know: give it with --key")
     data, index, path_hashes = decoded(lines[0][6:], where), number(lines[1][6:], where), hashes(lines[2:], where)
     anchor, leaf = Note(note.encode(), where), Leaf(data, where)
     signers = [key for key in keys if key.name == anchor.origin and key.kind == ED25519 and anchor.signed_by(key)]
@@ -800,8 +806,22 @@ def check_files(files: Folder | Zip, keys: list[Key], witnesses: list[Key], kept
     return bundle
 
 
+def known(option: str, vkeys: list[str]) -> list[Key]:
+    """The keys that the command line gives."""
+    try:
+        return [Key(vkey, option) for vkey in vkeys]
+    except Failure as failure:
+        raise Unchecked(str(failure)) from None
+
+
+def unchecked(told: str) -> int:
+    """Say why nothing was checked; what to end with."""
+    sys.stderr.write(f"NOT CHECKED: {plain(told)}\n")
+    return 2
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Check what the command line names; 0 where all holds."""
+    """Check what the command line names; 0 where all holds, 1 where anything doesn't, 2 where it can't be checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", nargs="?", type=Path, default=Path(__file__).resolve().parent)
     parser.add_argument("--key", action="append", default=[])
@@ -811,8 +831,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out = sys.stdout
     try:
-        keys = [Key(vkey, "--key") for vkey in options.key]
-        witnesses = [Key(vkey, "--witness") for vkey in options.witness]
+        keys, witnesses = known("--key", options.key), known("--witness", options.witness)
         kept = [Note(each.read_bytes(), each.name) for each in options.anchor]
         if options.path.is_file() and options.path.suffix == ".tlog-proof":
             proven, left_open = check_receipt(options.path, keys, witnesses)
@@ -825,9 +844,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Failure as failure:
         out.write(f"FAILED\n\n{plain(str(failure))}\n\nNothing of this is to be relied upon.\n")
         return 1
+    except Unchecked as error:
+        return unchecked(str(error))
     except OSError as error:
-        out.write(f"FAILED\n\n{error.filename or options.path}: can't be read: {error.strerror}\n")
-        return 1
+        return unchecked(f"{error.filename or options.path}: can't be read: {error.strerror}")
     out.write("PROVEN\n\n" + "".join(f"- {each}\n" for each in proven))
     out.write("\nNOT PROVEN\n\n" + "".join(f"- {each}\n" for each in [*dict.fromkeys(left_open), *NEVER]))
     out.write("\nEverything that was checked holds.\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ import click
 import msgspec
 
 from audit import anchor as anchors
+from audit import bundle as bundles
 from audit import folder as folders
 from audit import options, sealing, verify_bundle
 from audit import seals as sealed
@@ -36,6 +38,9 @@ NICE = 10
 """How far it stands back behind others who want the processor: the receiver above all."""
 
 DOES_NOT_HOLD = 3
+
+VERDICTS = {0: 0, 1: DOES_NOT_HOLD, 2: 1}
+"""What this ends with, for each that verify.py ends with."""
 
 SHOWN = 20
 """Findings that are told one by one; all are in the JSON."""
@@ -75,6 +80,12 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 @options.option(
     "--witness", multiple=True, metavar="VKEY", help="With --bundle: a key of a witness that you trust. Again for more."
 )
+@options.option(
+    "--script",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="DEST",
+    help="Write verify.py instead, which checks bundles and receipts with Python alone; prints its SHA-256.",
+)
 @options.option("--json", "as_json", is_flag=True, envvar="SIMTRAIL_VERIFY_JSON", help="As one JSON object.")
 def command(  # noqa: PLR0913 - one for each option
     *,
@@ -86,6 +97,7 @@ def command(  # noqa: PLR0913 - one for each option
     bundle: Path | None,
     key: tuple[str, ...],
     witness: tuple[str, ...],
+    script: Path | None,
     as_json: bool,
 ) -> None:
     """Check that nothing recorded was changed, removed or put in.
@@ -100,6 +112,9 @@ def command(  # noqa: PLR0913 - one for each option
               3    something does not hold
               130  interrupted
     """  # noqa: D301 - click's mark of a block
+    if script is not None:
+        _write_script(script)
+        return
     if bundle is not None:
         _check_bundle(bundle, key, witness, kept)
     if key or witness:
@@ -139,7 +154,22 @@ def _check_bundle(path: Path, keys: tuple[str, ...], witnesses: tuple[str, ...],
     arguments = [str(path)]
     for name, values in (("--key", keys), ("--witness", witnesses), ("--anchor", kept)):
         arguments += [word for value in values for word in (name, str(value))]
-    sys.exit(DOES_NOT_HOLD if verify_bundle.main(arguments) else 0)
+    sys.exit(VERDICTS[verify_bundle.main(arguments)])
+
+
+def _write_script(path: Path) -> None:
+    """Write verify.py to a file that is not there yet, and say which one it is."""
+    program = bundles.verifier()
+    try:
+        with path.open("xb") as file:
+            file.write(program)
+    except FileExistsError as error:
+        msg = f"{path} is there already: name a file that is not"
+        raise ConfigurationError(msg) from error
+    except OSError as error:
+        msg = f"{path} can't be written: {error.strerror}"
+        raise ConfigurationError(msg) from error
+    click.echo(f"{hashlib.sha256(program).hexdigest()}  {path}")
 
 
 def _verify(  # noqa: PLR0913 - what is verified, and how

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from datasette.utils.asgi import Response  # type: ignore[import-untyped]
 
+from audit import bundle
 from audit import seals as sealed
 from audit.proof import receipt as receipt_of
 from audit.seal_state import seal_state
@@ -51,6 +52,14 @@ async def receipt(datasette: Datasette, request: Request) -> object:
     # Only a receipt is offered as a file.
     name = {"content-disposition": f'attachment; filename="{position}.tlog-proof"'}
     return Response(text, status, name if status == HTTPStatus.OK else {}, "text/plain; charset=utf-8")
+
+
+async def verifier(datasette: Datasette, request: Request) -> object:  # noqa: ARG001 - Datasette's signature
+    """The program that checks receipts and bundles, to be kept as a file."""
+    page.require_role()
+    name = {"content-disposition": f'attachment; filename="{bundle.VERIFIER}"'}
+    program = (await page.in_thread(lambda _: bundle.verifier(), None)).decode()
+    return Response(program, HTTPStatus.OK.value, name, "text/x-python; charset=utf-8")
 
 
 def _receipt(folder: DataFolder, position: int) -> tuple[int, str]:

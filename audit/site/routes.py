@@ -7,7 +7,7 @@ from audit.site.delivery import body, delivery
 from audit.site.file import file
 from audit.site.front import front
 from audit.site.job import job
-from audit.site.proof import receipt
+from audit.site.proof import receipt, verifier
 from audit.site.sim import sim
 
 _KEY = r"(?P<key>[^/]+)"
@@ -21,5 +21,6 @@ ROUTES = (
     (rf"^/delivery/{_POSITION}$", delivery),
     (rf"^/delivery/{_POSITION}/body$", body),
     (rf"^/delivery/{_POSITION}/receipt$", receipt),
+    (r"^/verify\.py$", verifier),
     (r"^/file/(?P<key>[0-9a-f]{64})$", file),
 )

@@ -126,6 +126,48 @@ def test_what_is_not_sealed_yet_is_no_evidence(data: Path, tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("may-2026.zip", "may-2026"),
+        ("evidence.ZIP", "evidence"),
+        ("bills of May (2).zip", "bills-of-May-2"),
+        ("май.zip", "evidence"),
+        ("..zip", "evidence"),
+        ("tables.zip", "tables"),
+    ],
+)
+def test_a_packed_bundle_unpacks_to_a_folder_of_its_name(data: Path, tmp_path: Path, name: str, folder: str) -> None:
+    """Two bundles can be unpacked side by side; a name that some zip program could not take is made one that all do."""
+    run("export", "--evidence", "--personal-data", "--out", tmp_path / name, data=data)
+    with zipfile.ZipFile(tmp_path / name) as packed:
+        packed.extractall(tmp_path / "unpacked")
+
+    assert [path.name for path in (tmp_path / "unpacked").iterdir()] == [folder]
+    assert verify(tmp_path / name).returncode == 0
+    assert verify(tmp_path / "unpacked" / folder).returncode == 0
+
+
+def test_whoever_has_only_a_receipt_gets_the_verifier(data: Path, tmp_path: Path) -> None:
+    """`verify --script` writes the file that lies in every bundle, and its digest; never over another."""
+    script = tmp_path / "verify.py"
+    told = run("verify", "--script", script, data=data).stdout
+    run("export", "--evidence", "--personal-data", "--out", tmp_path / "out", data=data)
+    assert script.read_bytes() == (tmp_path / "out" / "verify.py").read_bytes()
+    assert told == f"{hashlib.sha256(script.read_bytes()).hexdigest()}  {script}\n"
+    for taken, said in ((script, "is there already"), (tmp_path / "no" / "verify.py", "can't be written")):
+        assert said in run("verify", "--script", taken, data=data, code=1).stderr
+
+
+def test_what_can_not_be_checked_is_no_verdict(data: Path, tmp_path: Path) -> None:
+    """A receipt without a key, or a key mistyped, ends with 1 as what couldn't be done, and not with 3."""
+    run("export", "--evidence", "--personal-data", "--out", tmp_path / "out", data=data)
+    (tmp_path / "1.tlog-proof").write_text(verify(tmp_path / "out", "--receipt", "1").stdout)
+    told = run("verify", "--bundle", tmp_path / "1.tlog-proof", data=data, code=1)
+    assert (told.stdout, "give it with --key" in told.stderr) == ("", True)
+    assert "is no public key" in run("verify", "--bundle", tmp_path / "out", "--key=x", data=data, code=1).stderr
+
+
 @pytest.fixture(params=["packed", "folder"])
 def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """The bundle of an earlier version, as it was packed and unpacked."""

@@ -29,6 +29,7 @@ from audit.verify_bundle import (
     Folder,
     Key,
     Note,
+    Unchecked,
     Zip,
     check_bag,
     check_bundle,
@@ -597,7 +598,7 @@ def test_a_receipt_is_checked_with_the_logs_key(made, tmp_path):
     delivery = made.log.at(3).delivery
     assert f"Position 3 is in the log, received at {delivery.received_at} from main" in proven[-1]
     assert hashlib.sha256(delivery.body).hexdigest() in proven[-1]
-    with pytest.raises(Failure, match="give it with --key"):
+    with pytest.raises(Unchecked, match="give it with --key"):
         check_receipt(path, [], [])
     text = path.read_bytes()
     for at in range(0, len(text), 7):
@@ -629,7 +630,7 @@ def test_what_a_sender_named_can_only_be_read(made, tmp_path, capsys):
 
 
 def test_the_command_says_in_words_what_holds(evidence, made, capsys, tmp_path):
-    """0 where all does, 1 where anything does not, in one sentence each."""
+    """0 where all does, 1 where anything does not, 2 where that can't be told, in one sentence each."""
     assert main([str(evidence), "--key", made.signer.key.vkey, "--witness", WITNESS.key.vkey]) == 0
     told = capsys.readouterr().out
     assert "The log's key is the one that you gave" in told
@@ -643,12 +644,16 @@ def test_the_command_says_in_words_what_holds(evidence, made, capsys, tmp_path):
     assert main([str(tmp_path / "r.tlog-proof"), "--key", made.signer.key.vkey]) == 0
     capsys.readouterr()
     mistyped = made.signer.key.vkey.replace(made.signer.key.id.hex(), "00000000")
-    assert main([str(evidence), "--key", mistyped]) == 1
-    assert "is not that of its name and key" in capsys.readouterr().out
-    assert main([str(evidence), "--key", "nonsense"]) == 1
-    assert "'nonsense' is no public key" in capsys.readouterr().out
-    assert main([str(tmp_path / "none")]) == 1
-    assert "can't be read: No such file" in capsys.readouterr().out
+    for wrong, said in (
+        ([evidence, "--key", mistyped], "is not that of its name and key"),
+        ([evidence, "--witness", "nonsense"], "--witness: 'nonsense' is no public key"),
+        ([tmp_path / "none"], "can't be read: No such file"),
+        ([evidence, "--anchor", tmp_path / "none"], "can't be read: No such file"),
+        ([tmp_path / "r.tlog-proof"], "r.tlog-proof: a receipt is checked with the log's key"),
+    ):
+        assert main([str(word) for word in wrong]) == 2
+        told = capsys.readouterr()
+        assert (told.out, told.err.startswith("NOT CHECKED: "), said in told.err) == ("", True, True)
     (evidence / "README.txt").write_text("x")
     assert main([str(evidence)]) == 1
     told = capsys.readouterr().out

@@ -47,6 +47,7 @@ PAGES = {
     "/delivery/{position}/body": PERSONAL,
     "/delivery/{position}/receipt": EVERYBODY,
     "/file/{file}": EVERYBODY,
+    "/verify.py": EVERYBODY,
     "/-/export": EVERYBODY,
     "/-/export.zip?tables=accounts": EVERYBODY,
     "/-/export.zip?tables=users": PERSONAL,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -54,6 +56,27 @@ def test_a_delivery_has_its_receipt(as_role: AsRole, seals: SealState) -> None:
     assert leaf.body_sha256.hex() in page
     missing = client.get("/delivery/99999999/receipt")
     assert (missing.status_code, "no event was sealed there" in missing.text) == (404, True)
+
+
+def test_a_receipt_is_checked_with_what_the_page_offers(as_role: AsRole, seals: SealState, tmp_path: Path) -> None:
+    """The receipt and the program, both from links of the page, and Python with nothing else: it is proven."""
+    client = as_role(Role.AUDITOR)
+    page = client.get("/delivery/3").text
+    assert 'href="/verify.py" download' in page
+    answer = client.get("/verify.py")
+    (tmp_path / "verify.py").write_bytes(answer.content)
+    (tmp_path / "3.tlog-proof").write_bytes(client.get("/delivery/3/receipt").content)
+
+    checked = subprocess.run(
+        [sys.executable, "-I", "-S", "verify.py", "3.tlog-proof", "--key", seals.key],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "Position 3 is in the log" in checked.stdout
+    assert answer.headers["content-disposition"] == 'attachment; filename="verify.py"'
 
 
 def test_a_log_that_was_changed_shows_on_the_front_page(
