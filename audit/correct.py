@@ -125,6 +125,14 @@ def _record(subject: Subject, key: str, value: str | None, said: dict[str, objec
     click.echo(position)
 
 
+FORMS = {
+    "bills": "a key is SOURCE:ID, such as main:501 (~3A in a page's address is the colon); the bill's page shows it",
+    "sims": "a key is SOURCE:ICCID, such as main:8970100000000000013 (~3A in a page's address is the colon); the card's page shows it",
+    "accounts": "it is named as its source is; `simtrail sources list` shows them",
+}
+"""How what is to be corrected is named, in each table."""
+
+
 def _require(folder: DataFolder, correction: Correction) -> str:
     """The source that a correction is about; an error where it names nothing that is there to be corrected."""
     if correction.subject == "void":
@@ -139,7 +147,7 @@ def _require(folder: DataFolder, correction: Correction) -> str:
     with closing(open_read_model(folder.read_model)) as connection:
         for key in named:
             if not _is_there(connection, table, key):
-                msg = f"there is no {key!r} in {table}: its keys are shown there"
+                msg = f"there is no {key!r} in {table}: {FORMS[table]}"
                 raise ConfigurationError(msg)
     return corrections.source_of(correction)
 

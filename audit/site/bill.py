@@ -37,8 +37,9 @@ async def bill(datasette: Datasette, request: Request) -> object:
     calendar = installed.configuration.working_days if installed else {}
     today = datetime.now(UTC).date()
     told, reached = await page.read(datasette, lambda connection: read(connection, key, calendar, today))
-    context = {**page.found(told, f"bill {key}"), "reached": reached}
-    return await page.rendered(datasette, request, "simtrail-bill.html", context)
+    if told is None:
+        return await page.missing(datasette, request, "bill", key)
+    return await page.rendered(datasette, request, "simtrail-bill.html", {**told, "reached": reached})
 
 
 def read(

@@ -38,8 +38,9 @@ async def job(datasette: Datasette, request: Request) -> object:
     key = page.key_of(request)
     role = ROLE.get()
     told, reached = await page.read(datasette, lambda connection: read(connection, key, datetime.now(UTC), role))
-    context = {**page.found(told, f"job {key}"), "reached": reached}
-    return await page.rendered(datasette, request, "simtrail-job.html", context)
+    if told is None:
+        return await page.missing(datasette, request, "job", key)
+    return await page.rendered(datasette, request, "simtrail-job.html", {**told, "reached": reached})
 
 
 def read(connection: sqlite3.Connection, key: str, now: datetime, role: roles.Role | None) -> dict[str, object] | None:

@@ -103,3 +103,10 @@ async def rendered(
     """The answer to a request: a template of ours, filled in."""
     html = await datasette.render_template(template, context, request=request)
     return Response.html(html, status=status.value, headers={headers.POLICY.decode(): headers.OURS})
+
+
+async def missing(datasette: Datasette, request: Request, kind: str, key: str) -> object:
+    """The answer where there is no sim, job or bill of that key: how keys look, and where to search."""
+    part = key.rpartition(":")[2] or key
+    context: dict[str, object] = {"kind": kind, "key": key, "part": part}
+    return await rendered(datasette, request, "simtrail-missing.html", context, HTTPStatus.NOT_FOUND)

@@ -30,8 +30,9 @@ async def sim(datasette: Datasette, request: Request) -> object:
     key = page.key_of(request)
     before = page.after_of(request)
     told, reached = await page.read(datasette, lambda connection: read(connection, key, before, datetime.now(UTC)))
-    context = {**page.found(told, f"SIM card {key}"), "reached": reached}
-    return await page.rendered(datasette, request, "simtrail-sim.html", context)
+    if told is None:
+        return await page.missing(datasette, request, "sim", key)
+    return await page.rendered(datasette, request, "simtrail-sim.html", {**told, "reached": reached})
 
 
 def read(

@@ -282,22 +282,22 @@ def test_a_corrections_evidence_is_kept(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("words", "code", "told"),
     [
-        (("bill", "main:999", "--not-paid"), 1),
-        (("bill", "main:501"), 2),
-        (("bill", "main:501", "--not-paid", "--paid-at", "2026-05-01"), 2),
-        (("bill", "main:501", "--paid-at", "soon"), 1),
-        (("sim", "main:1", "--status", "active"), 1),
-        (("same-sim", "main:8970100000000000013", "main:2"), 1),
-        (("account", "other", "--state", "good"), 1),
-        (("void", "9"), 1),
+        (("bill", "main~3A501", "--not-paid"), 1, "such as main:501 (~3A"),
+        (("bill", "main:501"), 2, "--paid-at or --not-paid"),
+        (("bill", "main:501", "--not-paid", "--paid-at", "2026-05-01"), 2, "--paid-at or --not-paid"),
+        (("bill", "main:501", "--paid-at", "soon"), 1, "no moment"),
+        (("sim", "8970100000000000013", "--status", "active"), 1, "such as main:8970100000000000013"),
+        (("same-sim", "main:8970100000000000013", "main:2"), 1, "there is no 'main:2' in sims"),
+        (("account", "other", "--state", "good"), 1, "simtrail sources list"),
+        (("void", "9"), 1, "no event at position 9"),
     ],
 )
-def test_a_correction_of_nothing_is_refused(data: Path, words: tuple[str, ...], code: int) -> None:
-    """The log is for ever: what names nothing does not get there."""
+def test_a_correction_of_nothing_is_refused(data: Path, words: tuple[str, ...], code: int, told: str) -> None:
+    """The log is for ever: what names nothing does not get there, and the message says how it would be named."""
     result = run("correct", *words, *SAID, data=data)
-    assert result.exit_code == code, result.output
+    assert (result.exit_code, told in result.output) == (code, True), result.output
     assert json.loads(run("status", "--json", data=data).stdout)["head"] == 2
 
 

@@ -260,6 +260,28 @@ def test_what_is_not_there_is_not_found(as_role: AsRole, path: str) -> None:
     assert "there is none, or not yet" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "example", "table"),
+    [
+        ("/sim/8970100000000000013", "main:8970100000000000013", "sim_status"),
+        ("/job/main~3Ax", "main:q-5d41402abc4b", "jobs"),
+        ("/bill/other~3A501", "main:501", "bills"),
+    ],
+)
+def test_a_key_that_is_not_there_is_explained(as_role: AsRole, path: str, example: str, table: str) -> None:
+    """The page says how keys look, and leads to the search for what was asked, and to the list."""
+    client = as_role(Role.AUDITOR)
+    page = client.get(path).text
+    (search,) = re.findall(r'href="(/audit/search[^"]+)"', page)
+    asked = path.rpartition("/")[2].rpartition("~3A")[2]
+
+    assert example in page
+    assert "~3A" in page
+    assert unescape(search) == f"/audit/search?text={asked}&kind="
+    assert client.get(unescape(search)).status_code == 200
+    assert f'href="/audit/{table}"' in page
+
+
 def test_our_pages_run_nothing_of_their_own(as_role: AsRole, model: sqlite3.Connection) -> None:
     """Our pages have no script or style within them, and a policy that would refuse both; nothing is fetched from elsewhere."""
     client = as_role(Role.PRIVACY)
