@@ -34,20 +34,17 @@ help: ## show this
 serve: $(READY) ## receive, project and publish until Ctrl-C (DATA=folder, ARGS="--port 9000")
 	@exec $(BIN)/simtrail serve $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-demo: $(READY) ## serve a throwaway data folder, filled by 500 simulated deliveries (ARGS as for serve)
-	@demo=$$(mktemp -d) || exit; \
-	$(BIN)/simtrail serve --data "$$demo/data" $(ARGS) >"$$demo/urls" & serve=$$!; \
-	trap 'kill $$serve 2>/dev/null; wait $$serve; rm -rf "$$demo"' EXIT; \
+demo: $(READY) ## serve a throwaway data folder with some weeks of a simulated platform (ARGS as for serve)
+	@demo=$$(mktemp -d) || exit; serve=; \
+	trap 'test -z "$$serve" || { kill $$serve 2>/dev/null; wait $$serve; }; rm -rf "$$demo"' EXIT; \
 	trap 'exit 0' INT TERM; \
-	until [ "$$(grep -c http "$$demo/urls" 2>/dev/null)" = 2 ]; do kill -0 $$serve 2>/dev/null || exit 1; sleep 0.2; done; \
-	webhooks=$$(grep -o 'http[^ ]*/webhooks/[^ ]*' "$$demo/urls"); \
-	published=$$(grep -o 'http[^ ]*' "$$demo/urls" | grep -v /webhooks/); \
-	$(BIN)/simtrail simulate --count 500 --url "$$webhooks" || exit; \
-	echo "Simulated 500 deliveries. Look at, until Ctrl-C takes it all away:"; \
-	printf '  %-38s %s\n' "every SIM card, with its status now" "$${published%/}/audit/sim_status" \
-		"every job, with its progress" "$${published%/}/audit/jobs" \
-		"the bills that are open" "$${published%/}/audit/bills_open" \
-		"every delivery, as it came" "$${published%/}/audit/deliveries"; \
+	$(BIN)/simtrail simulate --into-log --data "$$demo/data" >/dev/null || exit; \
+	echo "Some weeks of a simulated platform, which end now. In another terminal, for every command of README.md:"; \
+	echo "  export SIMTRAIL_DATA=$$demo/data"; \
+	echo "  $(BIN)/simtrail status"; \
+	echo "  $(BIN)/simtrail simulate --seed 2 --rate 2    # if more is to come in"; \
+	echo "Look at the Datasette URL with a browser. Ctrl-C takes it all away."; \
+	$(BIN)/simtrail serve --no-delivery-lines --data "$$demo/data" $(ARGS) & serve=$$!; \
 	wait $$serve
 
 test: $(READY) ## run the tests (ARGS="-k job" for some)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from heapq import heappop, heappush
-from itertools import count, islice
+from itertools import count, islice, takewhile
 from random import Random
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -92,8 +93,35 @@ def deliveries(seed: int, number: int, cards: int, start: datetime) -> Iterator[
 
 def timed(seed: int, number: int, cards: int, start: datetime) -> Iterator[tuple[datetime, bytes]]:
     """The same bodies, each with the time in UTC at which it would be sent."""
-    platform = _Platform(seed, cards, start, SPAN * DELIVERIES_PER_HAPPENING / max(number, 1))
-    return islice(platform.run(), number)
+    return islice(_sent(seed, number, cards, start), number)
+
+
+def until(seed: int, number: int, cards: int, end: datetime) -> Iterator[tuple[datetime, bytes]]:
+    """The same over some weeks up to an aware time: the first so many, and what is sent between them and then."""
+    start = begun(seed, number, cards, end)
+    return takewhile(lambda sent: sent[0] <= end, _sent(seed, number, cards, start))
+
+
+def _sent(seed: int, number: int, cards: int, start: datetime) -> Iterator[tuple[datetime, bytes]]:
+    """Bodies without end, about so many of them in the simulated time."""
+    return _Platform(seed, cards, start, SPAN * DELIVERIES_PER_HAPPENING / max(number, 1)).run()
+
+
+def begun(seed: int, number: int, cards: int, end: datetime) -> datetime:
+    """The last midnight (UTC), four weeks before an aware time at least, from which so many deliveries are all sent by then."""
+    day = timedelta(days=1)
+
+    def late(start: datetime) -> timedelta:
+        (last,) = deque((at for at, _ in timed(seed, number, cards, start)), maxlen=1)
+        return last - end
+
+    start = latest = end.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - SPAN
+    while (over := late(start)) > timedelta():
+        start -= (over.days + 1) * day
+    # Weekends and holidays move bills' notices, so the first try may have gone back too far.
+    while start < latest and late(start + day) <= timedelta():
+        start += day
+    return start
 
 
 class _Platform:

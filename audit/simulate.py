@@ -21,10 +21,16 @@ from audit.options import data, option, receiver
 from audit.services import Address
 from audit.stopping import CUT_SHORT
 from ingest import sources
+from ingest.limits import GROUP_BYTES, GROUP_DELIVERIES
+from schema.errors import ConfigurationError
+from schema.event import Delivery, WebhookReceived, instant, uuid7
+from schema.log import open_to_append
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from schema.log import Log
 
 ATTEMPTS = 5
 """Times that a delivery is tried: a sender gives up in the end."""
@@ -42,6 +48,10 @@ ANSWER_S = 30
 SOURCE = "simulated"
 """The source that simulated deliveries come from, where no URL says another: what is
 made up stays apart from what happened."""
+
+
+REMOTE = "simulate"
+"""Stands where a received delivery has the sender's address, in what was recorded and never sent."""
 
 
 @dataclass
@@ -143,11 +153,31 @@ def _own_webhook_url(data: Path, front: str) -> httpx.URL:
     return httpx.URL(front + sources.webhook_path(SOURCE, secret))
 
 
-def _start(_context: click.Context, _parameter: click.Parameter, value: datetime | None) -> datetime:
-    if value is not None:
-        return value.replace(tzinfo=UTC)
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return today - platform.SPAN
+def record(log: Log, timed: Iterable[tuple[datetime, bytes]], *, entropy: Callable[[int], bytes]) -> int:
+    """Append bodies to a log, each as received when it was sent; how many."""
+    count = size = 0
+    batch: list[WebhookReceived] = []
+    for at, body in timed:
+        delivery = Delivery(instant(at), SOURCE, REMOTE, {"content-type": "application/json"}, body)
+        batch.append(WebhookReceived(uuid7(at, entropy), 1, delivery))
+        count, size = count + 1, size + len(body)
+        if len(batch) >= GROUP_DELIVERIES or size >= GROUP_BYTES:
+            log.append(batch)
+            batch, size = [], 0
+    if batch:
+        log.append(batch)
+    return count
+
+
+def _into_log(data: Path, timed: Iterable[tuple[datetime, bytes]]) -> None:
+    """Record the deliveries in the log of a data folder that has received nothing yet."""
+    folder = folders.create(data)
+    with folders.hold_to_append(folder), open_to_append(folder.log) as log:
+        if log.head():
+            msg = f"the log of {data} has events already, and a made-up past is never put among them: name a new folder with --data"
+            raise ConfigurationError(msg)
+        count = record(log, timed, entropy=os.urandom)
+    click.echo(f"{count:,} {'delivery' if count == 1 else 'deliveries'} recorded in {data}")
 
 
 @click.command()
@@ -169,9 +199,14 @@ def _start(_context: click.Context, _parameter: click.Parameter, value: datetime
     "--start",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
     metavar="DATE",
-    callback=_start,
-    show_default="28 days before today",
+    show_default="some weeks ago, so that it ends today",
     help="When it begins to happen (UTC).",
+)
+@option(
+    "--into-log",
+    is_flag=True,
+    envvar="SIMTRAIL_SIMULATE_INTO_LOG",
+    help="Send nothing: record what happened up to now in the data folder's log, which must be empty, as received then.",
 )
 def simulate(  # noqa: PLR0913 - one for each option
     *,
@@ -183,17 +218,27 @@ def simulate(  # noqa: PLR0913 - one for each option
     count: int,
     cards: int,
     seed: int,
-    start: datetime,
+    start: datetime | None,
+    into_log: bool,
 ) -> None:
     """Play the platform: send made-up webhooks to a receiver.
 
-    Four weeks of a company's SIM cards: jobs with their progress, bills as PDF,
+    Some weeks of a company's SIM cards: jobs with their progress, bills as PDF,
     notices, retries, late and repeated deliveries, and some bodies that nobody
     announced. The same seed, cards, count and start give the same bodies: sent
-    again within a day, they are told to be repeats.
+    again within a day, they are told to be repeats. What is sent is received now, whenever
+    it happened: a receiver takes nobody's word for the time.
     """
+    now = datetime.now(UTC)
+    if into_log:
+        if url is not None or start is not None:
+            msg = "--into-log sends nothing to a --url, and ends now, so it has no --start"
+            raise click.UsageError(msg)
+        _into_log(data, platform.until(seed, count, cards, now))
+        return
+    begin = platform.begun(seed, count, cards, now) if start is None else start.replace(tzinfo=UTC)
     target = url or _own_webhook_url(data, Address(host, port).url)
-    bodies = platform.deliveries(seed, count, cards, start)
+    bodies = platform.deliveries(seed, count, cards, begin)
     outcome = Outcome()
     begun = time.monotonic()
     try:

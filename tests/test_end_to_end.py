@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +17,8 @@ import httpx
 
 if TYPE_CHECKING:
     from tests.conftest import Eventually, Serve
+
+ROOT = Path(__file__).parents[1]
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.json"))
 
@@ -59,3 +66,56 @@ def test_the_samples_become_what_they_say(tmp_path: Path, serve: Serve, eventual
     assert len(contents) == 2
     assert all(content.startswith(b"%PDF") for content in contents)
     assert serving.running.stop(signal.SIGTERM) == 0
+
+
+def test_the_demo_can_be_looked_at_and_is_taken_away(
+    tmp_path: Path, environment: dict[str, str], eventually: Eventually
+) -> None:
+    """`make demo` says where its data are and both URLs, shows weeks that end now, and Ctrl-C leaves nothing of it."""
+    out = tmp_path / "out"
+    variables = {name: value for name, value in environment.items() if not name.startswith("MAKE")}
+    with out.open("wb") as file:
+        making = subprocess.Popen(
+            [shutil.which("make") or "make", "demo", "ARGS=--port 0 --publish-port 0"],
+            cwd=ROOT,
+            env=variables | {"TMPDIR": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def said(pattern: str) -> str | None:
+        assert making.poll() is None, out.read_text()
+        found = re.search(pattern, out.read_text(), re.MULTILINE)
+        return found[1] if found else None
+
+    try:
+        published = eventually(lambda: said(r"^Datasette URL: (http\S+)$"))
+        webhook = eventually(lambda: said(r"^Webhook URL: (http\S+)$"))
+        data = eventually(lambda: said(r"^  export SIMTRAIL_DATA=(\S+)$"))
+        front = eventually(lambda: _days_drawn(published))
+        sent = [httpx.post(webhook, content=SAMPLES[0].read_bytes()).status_code for _ in range(3)]
+        told = subprocess.run(
+            [sys.executable, "-m", "audit", "status", "--json"],
+            env=environment | {"SIMTRAIL_DATA": data},
+            capture_output=True,
+            check=True,
+        )
+        os.killpg(making.pid, signal.SIGINT)
+        making.wait(60)
+    finally:
+        if making.poll() is None:
+            os.killpg(making.pid, signal.SIGKILL)
+
+    assert sum(count > 0 for count in front) > 15
+    assert sent == [200] * 3
+    assert json.loads(told.stdout)["head"] > 500
+    assert '"recorded"' not in out.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def _days_drawn(url: str) -> list[int] | None:
+    """The deliveries of each day that the front page draws, once there are any."""
+    counts = [int(count) for count in re.findall(r"<title>\d{4}-\d\d-\d\d: (\d+) deliver", httpx.get(url).text)]
+    return counts if any(counts) else None

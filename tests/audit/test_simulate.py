@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, cast
 
@@ -14,7 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from audit import platform, simulate
+from audit.folder import DataFolder, hold
 from ingest import sources
+from schema.errors import ConfigurationError
+from schema.log import open_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -265,11 +268,10 @@ def test_the_command_sends_what_the_platform_would() -> None:
 
 
 def test_the_story_ends_about_now_by_itself() -> None:
-    """Without a start, what is told began four weeks before today, so the same day gives the same bodies."""
+    """Without a start, what is told is over today, and the same day gives the same bodies."""
 
     def told() -> list[bytes]:
-        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return list(platform.deliveries(1, 30, 200, today - platform.SPAN))
+        return list(platform.deliveries(1, 30, 200, platform.begun(1, 30, 200, datetime.now(UTC))))
 
     before = told()
     with receiving() as receiver:
@@ -350,3 +352,52 @@ def test_ctrl_c_sums_up_and_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert result.exit_code == 130
     assert result.stdout.startswith("2 deliveries in ")
+
+
+# Into a log.
+
+
+def test_a_past_is_recorded_as_it_happened(tmp_path: Path) -> None:
+    """Each body was received when it was sent, spread over weeks that end today; the log holds together as any other."""
+    data = tmp_path / "data"
+    result = run("--into-log", "--data", str(data), "--count", "300", "--cards", "40")
+    now = datetime.now(UTC)
+    with open_to_read(data / "log.db") as log:
+        events = log.after(0)
+
+    assert (result.exit_code, result.stdout) == (0, f"{len(events)} deliveries recorded in {data}\n")
+    assert 300 <= len(events) < 400
+    at = [datetime.fromisoformat(event.delivery.received_at) for event in events]
+    assert at == sorted(at)
+    assert at[-1] <= now < at[-1] + timedelta(days=2)
+    assert len({each.date() for each in at}) > 20
+    assert {event.delivery.source for event in events} == {simulate.SOURCE}
+    start = platform.begun(1, 300, 40, now)
+    assert [event.delivery.body for event in events[:300]] == list(platform.deliveries(1, 300, 40, start))
+
+
+def test_a_past_is_put_in_no_log_that_has_events(tmp_path: Path) -> None:
+    """What was received is never mixed with what is made up; nor may a receiver run meanwhile, nor a URL be given too."""
+    words = ("--into-log", "--data", str(tmp_path), "--count", "3")
+    with hold(DataFolder(tmp_path), "receiver"):
+        assert isinstance(run(*words).exception, ConfigurationError)
+    assert run(*words).exit_code == 0
+    again = run(*words)
+    assert isinstance(again.exception, ConfigurationError)
+    assert "has events already" in str(again.exception)
+    for more in (("--url", "http://127.0.0.1:9/"), ("--start", "2026-05-01")):
+        assert run(*words, *more).exit_code == 2
+    with open_to_read(tmp_path / "log.db") as log:
+        assert log.head() == len(log.after(0)) >= 3
+
+
+@pytest.mark.parametrize("number", [1, 500, 2000])
+@pytest.mark.parametrize("end", [datetime(2026, 1, 9, 12, tzinfo=UTC), datetime(2026, 5, 31, 23, 59, tzinfo=UTC)])
+def test_a_story_is_over_by_its_end(number: int, end: datetime) -> None:
+    """Nothing is told of the future, over holidays too, and the last of it is of the last days."""
+    start = platform.begun(1, number, 200, end)
+    times = [at for at, _ in platform.timed(1, number, 200, start)]
+
+    assert start <= end - platform.SPAN
+    assert max(times) <= end
+    assert number == 1 or max(times) > end - timedelta(days=6)

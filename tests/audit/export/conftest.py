@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 from audit import destination, platform, projector
+from audit.command import main
 from audit.export import prepare
 from audit.folder import DataFolder
 from audit.formats import FORMATS
@@ -158,6 +160,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A filled data folder, to be read only; exports go to names of the test's own."""
     made = Site(tmp_path_factory.mktemp("month"))
     fill(made)
+    assert CliRunner().invoke(main, ["seal", "--once", f"--data={made.folder}"]).exit_code == 0
     yield made
     made.close()
 
