@@ -137,14 +137,15 @@ class Webhooks:
         await send({"type": "http.response.body", "body": answer})
 
     async def _recorded(self, delivery: Delivery) -> tuple[int, str, str | None]:
-        """Position, SHA-256, and why the body is not JSON; examined while the commit is under way."""
+        """Position, SHA-256, and why the body is not JSON."""
         recorded = self._writer.recorded(delivery)
         if len(delivery.body) <= LARGE_BODY_BYTES:
+            # While the commit is under way.
             sha256, reason = self._examine(delivery.body)
             return await recorded, sha256, reason
-        examined = asyncio.get_running_loop().run_in_executor(self._large, self._examine, delivery.body)
+        # After the commit, which others wait for too: it needs the processor, and the interpreter, for itself.
         position = await recorded
-        return position, *await examined
+        return position, *await asyncio.get_running_loop().run_in_executor(self._large, self._examine, delivery.body)
 
     def take(self, scope: Scope, body: bytes, answer: Callable[[bytes | Problem], None]) -> bool:
         """Take a delivery that came whole, and call ``answer`` later, once; or be False, and leave it to `__call__`.

@@ -90,7 +90,8 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
         log = stack.enter_context(open_to_append(place))
         lines = stack.enter_context(DeliveryLines(sys.stderr.buffer, clock)) if delivery_lines else None
         counts = Counts(lines)
-        writer = Writer(counting(log.append, counts, perf_counter), clock=clock, entropy=entropy)
+        append = counting(log.append, counts, perf_counter)
+        writer = Writer(append, checkpoint=log.checkpoint, clock=clock, entropy=entropy)
         app = create_app(
             sources,
             writer,

@@ -63,19 +63,21 @@ _Waiting: TypeAlias = "tuple[Delivery, Answer]"
 class Writer:
     """Appends deliveries from one event loop to the log, in a thread of its own.
 
-    ``append`` is the log's: it stores a batch in one durable commit and gives the
-    positions. Only the writer's thread calls it, between the beginning and the end
-    of a ``with`` block; at the end, all that waits is committed first.
+    ``append`` and ``checkpoint`` are the log's: the one stores a batch in one durable commit and gives the
+    positions, the other does what commits leave for later. Only the writer's thread calls them, between the beginning and
+    the end of a ``with`` block; at the end, all that waits is committed first.
     """
 
     def __init__(
         self,
         append: Callable[[Sequence[WebhookReceived]], Sequence[int]],
         *,
+        checkpoint: Callable[[], None],
         clock: Callable[[], datetime],
         entropy: Callable[[int], bytes],
     ) -> None:
         self._append = append
+        self._checkpoint = checkpoint
         self._clock = clock
         self._entropy = entropy
         # The door guards what the loop and the end of the block both touch: who waits,
@@ -198,8 +200,17 @@ class Writer:
             if isinstance(work, asyncio.Future):
                 self._try([])
                 _call(work.get_loop(), _end_trial, work)
-            else:
-                self._commit(work)
+                continue
+            self._commit(work)
+            # Who waited for a commit as large as that is not to wait for the copying as well.
+            if self._groups.empty() or sum(len(delivery.body) for delivery, _ in work) < GROUP_BYTES:
+                self._copy()
+
+    def _copy(self) -> None:
+        try:
+            self._checkpoint()
+        except LogUnavailable as error:
+            _lines.warning("the log is behind its WAL", reason=str(error))
 
     def _commit(self, group: list[_Waiting]) -> None:
         # Drawn at once for all: each call to the system lets go of the interpreter, and the loop takes it.

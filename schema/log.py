@@ -59,6 +59,9 @@ class Recorder(Protocol):
     def commit_nothing(self) -> None:
         """Commit, durably, without an event."""
 
+    def checkpoint(self) -> None:
+        """Do what commits leave for later, if enough has come together."""
+
     def head(self) -> int:
         """The last position; 0 for none."""
 
@@ -167,6 +170,18 @@ class Log(Application[UUID]):
             what = f"{len(batch)} deliveries can't be appended" if batch else "the log can't be written"
             msg = f"{what}: {one_line(error)}"
             raise LogUnavailable(msg, passing=self._recorder.is_passing(error)) from error
+
+    def checkpoint(self) -> None:
+        """Do what commits leave for later, if it is time; whoever appends much calls it where nobody waits.
+
+        Without it a file's WAL grows to `schema.log_sqlite.WAL_BYTES_AT_MOST`, and a commit does it. Raises `LogUnavailable`
+        where it can't be done: nothing is lost by that, and it is tried again later.
+        """
+        try:
+            self._recorder.checkpoint()
+        except self._recorder.faults as error:
+            msg = f"the WAL can't be copied into the log: {one_line(error)}"
+            raise LogUnavailable(msg, passing=True) from error
 
     def append_rows(self, rows: Sequence[Row], *, since: int) -> None:
         """Store rows of another log as they are, in one durable commit, right after the position ``since``.

@@ -149,6 +149,9 @@ class Recorder(PostgresApplicationRecorder):
         """Commit, and wait for disk and standby, without an event."""
         self.insert([])
 
+    def checkpoint(self) -> None:
+        """Nothing: the server does so by itself."""
+
     def head(self) -> int:
         """The last position; 0 for none."""
         return int(self._fetch(_HEAD)[0][0])

@@ -11,8 +11,8 @@ Facts that bind it:
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, suppress
-from functools import cache
+from contextlib import closing, contextmanager, suppress
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 from uuid import UUID
@@ -30,7 +30,7 @@ from schema.event import CORRECTION
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from eventsourcing.utils import Environment
@@ -40,8 +40,25 @@ if TYPE_CHECKING:
 STATEMENT_EVENTS = 1_000
 """Events that one statement stores at most: four variables each, of the 32,766 that SQLite takes."""
 
+ALONE_BYTES = 64 * 1024
+"""An event of so many bytes has a statement of its own: for the sake of the trigger, SQLite puts the rows of one
+that has several into a temporary table first, which costs more than another statement from here on."""
+
 STATEMENTS = 256
 """Prepared statements that a connection keeps. The library keeps one; each size of a batch has its own."""
+
+PAGE_BYTES = 16 * 1024
+"""A page of a log that is made now; one that is there keeps its own. Of SQLite's four kilobytes three events
+of one kilobyte leave a sixth unused, and an event of ten megabytes takes twice as long to write and to copy."""
+
+WAL_BYTES = 4 * 1024 * 1024
+"""So much may have been appended before the WAL is to be copied into the file: some milliseconds of work."""
+
+WAL_BYTES_AT_MOST = 64 * 1024 * 1024
+"""With so much in the WAL, SQLite copies it as part of a commit, whether anyone asks for it or not."""
+
+COMMIT_PAGES = 3
+"""Pages that a commit writes besides what its events fill: the last of the table, of its index, and the first."""
 
 LOCK_TIMEOUT_S = 5
 """How long a statement waits for another writer before it is an error."""
@@ -129,6 +146,7 @@ class _Pool(SQLiteConnectionPool):
         connection.row_factory = sqlite3.Row
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         if mode != "wal":
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         return SQLiteConnection(connection, self.max_age)
@@ -142,6 +160,14 @@ class Recorder(SQLiteApplicationRecorder):
 
     _checkpoints = False
     _version: int | None = None
+    _wal_bytes = 0
+    """About so much was appended since the WAL was last copied."""
+
+    @cached_property
+    def _connection(self) -> sqlite3.Connection:
+        """The pool's only one, for appending: a turn of the pool costs as much as storing two events."""
+        with self.datastore.get_connection(commit=False) as connection, connection.cursor() as cursor:
+            return cursor.connection
 
     def construct_create_table_statements(self) -> list[str]:
         """Called by the library."""
@@ -151,6 +177,7 @@ class Recorder(SQLiteApplicationRecorder):
         """Be the one that checkpoints, or one that leaves that alone."""
         self._checkpoints = checkpoints
         if checkpoints:
+            self.execute(f"PRAGMA wal_autocheckpoint = {WAL_BYTES_AT_MOST // PAGE_BYTES}")
             # What a former process left may be whole in memory only, if its fsync failed:
             # nothing is acknowledged on top of that before it is in the file itself.
             self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -169,23 +196,29 @@ class Recorder(SQLiteApplicationRecorder):
 
     def insert(self, rows: Sequence[Row], since: int | None = None) -> list[int]:
         """Store rows in one durable commit, as all there is after ``since`` if that is said; the position of each."""
-        if since is not None or len(rows) > STATEMENT_EVENTS:
-            with self.datastore.transaction(commit=True) as wrapped:
-                cursor = wrapped.sqlite_cursor
-                if since is not None:
-                    (head,) = cursor.execute("SELECT coalesce(max(rowid), 0) FROM stored_events").fetchone()
-                    if head != since:
-                        msg = f"the log ends at position {head}, not at {since}"
-                        raise PersistenceError(msg)
-                return [
-                    position
-                    for start in range(0, len(rows), STATEMENT_EVENTS)
-                    for position in _insert(cursor, rows[start : start + STATEMENT_EVENTS])
-                ]
-        with self.datastore.get_connection(commit=True) as connection, connection.cursor() as cursor:
+        if self._connection.in_transaction:
+            # Nothing would be committed by what follows.
+            msg = "an append that failed before could not be undone: open the log anew"
+            raise PersistenceError(msg)
+        sizes = [len(row[3]) for row in rows]
+        self._wal_bytes += sum(sizes) + COMMIT_PAGES * PAGE_BYTES
+        if since is None and len(sizes) <= STATEMENT_EVENTS and (len(sizes) == 1 or max(sizes) < ALONE_BYTES):
             # A statement alone is a transaction. Each call of SQLite lets go of the interpreter, and
             # may wait long for it while the event loop is busy: so all of a group is one call.
-            return _insert(cursor, rows)
+            return _insert(self._connection, rows)
+        with _transaction(self._connection) as connection:
+            if since is not None:
+                (head,) = connection.execute("SELECT coalesce(max(rowid), 0) FROM stored_events").fetchone()
+                if head != since:
+                    msg = f"the log ends at position {head}, not at {since}"
+                    raise PersistenceError(msg)
+            return [position for some in _statements(rows) for position in _insert(connection, some)]
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the file, if this is the one that does so, and much has been appended since."""
+        if self._checkpoints and self._wal_bytes >= WAL_BYTES:
+            self._wal_bytes = 0
+            self.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def commit_nothing(self) -> None:
         """Write and fsync a page with what it holds already."""
@@ -302,12 +335,41 @@ def _insert_statement(rows: int) -> str:
     return f"INSERT INTO stored_events VALUES {', '.join(['(?, ?, ?, ?)'] * rows)}"
 
 
-def _insert(cursor: sqlite3.Cursor, rows: Sequence[Row]) -> list[int]:
+def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[int]:
     """The positions of rows, once stored: SQLite counts them upwards, and no other writer comes in between."""
     values = [value for name, version, topic, state in rows for value in (name.hex, version, topic, state)]
-    cursor.execute(_insert_statement(len(rows)), values)
-    last = cursor.lastrowid or 0
+    last = connection.execute(_insert_statement(len(rows)), values).lastrowid or 0
     return list(range(last - len(rows) + 1, last + 1))
+
+
+def _statements(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Rows in order, as many at a time as one statement stores."""
+    start = 0
+    for end, row in enumerate(rows):
+        if len(row[3]) >= ALONE_BYTES or end - start == STATEMENT_EVENTS:
+            if start < end:
+                yield rows[start:end]
+            start = end
+        if len(row[3]) >= ALONE_BYTES:
+            yield rows[end : end + 1]
+            start = end + 1
+    if start < len(rows):
+        yield rows[start:]
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """One durable commit at the end of a ``with`` block, if nothing is raised."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        # Some errors have ended it already, and what failed may fail again: the next BEGIN tells.
+        with suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        raise
 
 
 def _uuid(position: int, name: str) -> UUID:

@@ -141,10 +141,11 @@ def start(folder: Path, clock: Clock, entropy: Callable[[int], bytes]) -> Iterat
         def start(limits: Limits | None = None) -> Receiver:
             secret = sources.add(folder / "sources.json", "main", now=clock(), entropy=entropy)
             known = Sources(folder / "sources.json")
-            tape = Tape(stack.enter_context(open_to_append(folder / "log.db")))
+            log = stack.enter_context(open_to_append(folder / "log.db"))
+            tape = Tape(log)
             counts = Counts()
             append = counting(tape, counts, time.monotonic)
-            writer = stack.enter_context(Writer(append, clock=clock, entropy=entropy))
+            writer = stack.enter_context(Writer(append, checkpoint=log.checkpoint, clock=clock, entropy=entropy))
             stack.callback(tape.open.set)
             app = create_app(known, writer, clock=clock, not_json=not_json, limits=limits, counts=counts)
             return Receiver(folder, app, known, writer, tape, secret, f"/webhooks/main/{secret}")

@@ -27,7 +27,7 @@ WHOLE = b'"' + b"w" * 30_000 + b'"'
 """Comes in one read, and so by the shortcut."""
 
 LARGE = b'"' + b"x" * 6_000_000 + b'"'
-"""Fills more than the thousand pages after which SQLite copies the WAL into the log itself."""
+"""Fills more of the WAL than may be there before it is copied into the log itself."""
 
 DEADLINE_S = 20
 
@@ -191,6 +191,7 @@ COPIED = "`log.db-wal` is copied into `log.db`, now and then"
 ANSWERED = "the answer is sent"
 
 BEFORE, AFTER, KILLED = FAULTS
+ANSWERED_OR_NOT = "200 or no answer"
 NOTHING, EVENT, EITHER = "nothing", "the event", "the event or nothing"
 
 POINTS = [
@@ -205,8 +206,8 @@ POINTS = [
     Point(BEGUN, BEFORE, "503", NOTHING, locked),
     Point(BEGUN, KILLED, "no answer", NOTHING, killed("Log.append", "before")),
     Point(WRITTEN, BEFORE, "503", NOTHING, tampered("pwrite64:error=EIO", "log.db-wal")),
-    Point(WRITTEN, AFTER, "503", NOTHING, tampered("pwrite64:error=ENOSPC:when=10+", "log.db-wal")),
-    Point(WRITTEN, KILLED, "no answer", NOTHING, tampered("pwrite64:signal=KILL:when=10", "log.db-wal")),
+    Point(WRITTEN, AFTER, "503", NOTHING, tampered("pwrite64:error=ENOSPC:when=4+", "log.db-wal")),
+    Point(WRITTEN, KILLED, "no answer", NOTHING, tampered("pwrite64:signal=KILL:when=4", "log.db-wal")),
     Point(SYNCED, BEFORE, "503", EITHER, tampered("fdatasync:error=EIO", "log.db-wal")),
     Point(SYNCED, AFTER, "503", EVENT, committed_but("io error")),
     Point(SYNCED, KILLED, "no answer", EITHER, tampered("fdatasync:signal=KILL", "log.db-wal")),
@@ -214,7 +215,7 @@ POINTS = [
     Point(RETURNED, KILLED, "no answer", EVENT, killed("Log.append", "after")),
     Point(COPIED, BEFORE, "200", EVENT, tampered("pwrite64:error=EIO", "log.db", LARGE)),
     Point(COPIED, AFTER, "200", EVENT, tampered("fdatasync:error=EIO", "log.db", LARGE)),
-    Point(COPIED, KILLED, "no answer", EVENT, tampered("pwrite64:signal=KILL", "log.db", LARGE)),
+    Point(COPIED, KILLED, ANSWERED_OR_NOT, EVENT, tampered("pwrite64:signal=KILL", "log.db", LARGE)),
     Point(ANSWERED, BEFORE, "no answer", EVENT, gone_before_the_answer),
     Point(ANSWERED, AFTER, "200", EVENT, gone_after_the_answer),
     Point(
@@ -237,7 +238,7 @@ def test_a_step_that_is_struck(
     body: bytes,
 ):
     """The sender sees, and the log holds, what the table says; what was acknowledged before is there in any case."""
-    assert point.strike(Struck(receive, tamper, body)) == point.sender
+    assert point.strike(Struck(receive, tamper, body)) in point.sender.split(" or ")
 
     def bodies() -> list[bytes]:
         with open_to_read(folder / "log.db") as log:

@@ -5,12 +5,14 @@ import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from threading import Semaphore
 from typing import TYPE_CHECKING, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from ingest import writer as module
+from ingest.limits import GROUP_BYTES
 from ingest.writer import Writer
 from schema.errors import LogError, LogUnavailable
 from schema.event import Delivery, instant
@@ -19,6 +21,7 @@ from schema.log_sqlite import is_passing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from schema.event import WebhookReceived
     from schema.log_sqlite import Recorder
     from tests.ingest.conftest import Clock, Receiver
 
@@ -48,6 +51,81 @@ def sqlite_error(name: str, kind: type[sqlite3.Error] = sqlite3.OperationalError
     error = LogUnavailable(f"1 deliveries can't be appended: {name}", passing=is_passing(library))
     error.__cause__ = library
     return error
+
+
+def no_checkpoint() -> None:
+    """Nothing is left for later."""
+
+
+class Log:
+    """Appends nowhere, and writes down what it is asked for; a commit waits until the test lets it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.begun = Semaphore(0)
+        self.go_on = Semaphore(0)
+        self.fault: Exception | None = None
+
+    def append(self, batch: Sequence[WebhookReceived]) -> list[int]:
+        """Called by the writer, in its thread."""
+        self.begun.release()
+        assert self.go_on.acquire(timeout=20)
+        self.asked.append(f"append {len(batch)}")
+        return list(range(1, len(batch) + 1))
+
+    def checkpoint(self) -> None:
+        """Called by the writer, in its thread."""
+        self.asked.append("checkpoint")
+        if self.fault is not None:
+            raise self.fault
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{}", ["append 1", "checkpoint", "append 2", "checkpoint"]),
+        (b"x" * GROUP_BYTES, ["append 1", "append 2", "checkpoint"]),
+    ],
+)
+def test_the_wal_is_copied_while_nobody_waits_for_an_answer(body: bytes, expected: list[str]):
+    """Behind each commit, but for a large one that others have waited for: they come first."""
+    log = Log()
+
+    async def three() -> None:
+        first = writer.recorded(delivery(body))
+        await asyncio.to_thread(log.begun.acquire)
+        behind = [writer.recorded(delivery()) for _ in range(2)]
+        log.go_on.release(2)
+        await asyncio.gather(first, *behind)
+
+    with Writer(log.append, checkpoint=log.checkpoint, clock=lambda: NOW, entropy=bytes) as writer:
+        asyncio.run(three())
+    assert log.asked == expected
+
+
+def test_a_large_group_that_nobody_waits_behind_is_copied_at_once():
+    """There may be no other for hours."""
+    log = Log()
+    log.go_on.release()
+    with Writer(log.append, checkpoint=log.checkpoint, clock=lambda: NOW, entropy=bytes) as writer:
+        asyncio.run(recorded(writer, [b"x" * GROUP_BYTES]))
+    assert log.asked == ["append 1", "checkpoint"]
+
+
+def test_a_wal_that_can_not_be_copied_is_told_and_costs_nothing():
+    """What was recorded is in it; the next commit is followed by another attempt."""
+    log = Log()
+    log.go_on.release(2)
+    log.fault = LogUnavailable("the WAL can't be copied into the log: disk I/O error", passing=True)
+    with (
+        capture_logs() as lines,
+        Writer(log.append, checkpoint=log.checkpoint, clock=lambda: NOW, entropy=bytes) as writer,
+    ):
+        assert asyncio.run(recorded(writer, [b"1"])) == [1]
+        assert asyncio.run(recorded(writer, [b"2"])) == [1]
+        assert writer.failure is None
+    assert log.asked == ["append 1", "checkpoint"] * 2
+    assert [(line["log_level"], line["reason"]) for line in lines] == [("warning", str(log.fault))] * 2
 
 
 def test_all_that_wait_share_a_commit_and_a_wake_up(receiver: Receiver):
@@ -126,7 +204,7 @@ def test_randomness_is_drawn_once_for_a_group(receiver: Receiver):
         drawn.append(size)
         return os.urandom(size)
 
-    with Writer(receiver.tape, clock=lambda: NOW, entropy=entropy) as writer:
+    with Writer(receiver.tape, checkpoint=no_checkpoint, clock=lambda: NOW, entropy=entropy) as writer:
         asyncio.run(recorded(writer, [b"x"] * 100))
     with closing(sqlite3.connect(receiver.folder / "log.db")) as connection:
         ids = [row[0] for row in connection.execute("SELECT originator_id FROM stored_events")]
@@ -225,7 +303,7 @@ def test_after_a_failure_of_unknown_depth_the_writer_never_appends_again(receive
 
 def test_an_append_that_does_not_account_for_everyone_is_a_failure():
     """Nobody is told a position that the log did not give."""
-    with Writer(lambda _: [], clock=lambda: NOW, entropy=bytes) as writer:
+    with Writer(lambda _: [], checkpoint=no_checkpoint, clock=lambda: NOW, entropy=bytes) as writer:
         errors = asyncio.run(recorded(writer, [b"x"]))
     assert "1 deliveries were given 0 positions" in str(errors[0])
     assert writer.failure is not None

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -12,6 +12,9 @@ from schema import log_sqlite
 from schema.errors import LogError, LogNotThere, LogUnavailable
 from schema.event import TOPIC, Delivery, WebhookReceived, uuid7
 from schema.log import open_to_append, open_to_read
+
+if TYPE_CHECKING:
+    from schema.log_sqlite import Recorder
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -143,6 +146,80 @@ def test_closing_leaves_all_of_it_in_one_file(tmp_path):
         owner.close()
         assert (tmp_path / "log.db-wal").stat().st_size == 0
         assert (tmp_path / "log.db").stat().st_size > 8_000_000
+
+
+def test_the_wal_is_copied_when_it_is_asked_for_and_time(tmp_path):
+    """Appending leaves it alone; what is little stays in the WAL, and who appends beside does not copy at all."""
+    with open_to_append(tmp_path / "log.db") as log:
+        before = (tmp_path / "log.db").stat().st_size
+        log.append([event(1, bytes(log_sqlite.WAL_BYTES // 2))])
+        log.checkpoint()
+        with open_to_append(tmp_path / "log.db", checkpoints=False) as beside:
+            beside.append([event(2, bytes(2 * log_sqlite.WAL_BYTES))])
+            beside.checkpoint()
+        log.append([event(3, bytes(log_sqlite.WAL_BYTES))])
+        assert (tmp_path / "log.db").stat().st_size == before
+        log.checkpoint()
+        assert (tmp_path / "log.db").stat().st_size > 3 * log_sqlite.WAL_BYTES
+
+
+def test_who_never_asks_has_a_wal_that_is_bounded(tmp_path, monkeypatch):
+    """A copy of a log, which waits for nobody, leaves the copying to SQLite."""
+    monkeypatch.setattr(log_sqlite, "WAL_BYTES_AT_MOST", 2_000_000)
+    with open_to_append(tmp_path / "log.db") as log:
+        for n in range(20):
+            log.append([event(n, bytes(500_000))])
+        assert (tmp_path / "log.db-wal").stat().st_size < 4_000_000
+
+
+def test_a_log_keeps_the_pages_that_it_was_made_with(tmp_path):
+    """Larger ones are for those that are made now; none is ever made anew for them."""
+
+    def page_bytes(path):
+        with closing(sqlite3.connect(path)) as connection:
+            return int(connection.execute("PRAGMA page_size").fetchone()[0])
+
+    with closing(sqlite3.connect(tmp_path / "former.db")) as connection:
+        connection.execute("PRAGMA page_size = 4096")
+        connection.execute("PRAGMA journal_mode = WAL")
+    for name, expected in (("former.db", 4_096), ("log.db", log_sqlite.PAGE_BYTES)):
+        with open_to_append(tmp_path / name) as log:
+            assert log.append([event(1), event(2, bytes(3_000_000))]) == [1, 2]
+            log.checkpoint()
+            assert [each.delivery.body for each in log.after(1)] == [bytes(3_000_000)]
+        assert page_bytes(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(
+    "sizes", [[1, 2, 90_000, 3], [90_000, 80_000], [70_000, 1], [5] * 1_500, [5] * 1_000 + [70_000]]
+)
+def test_statements_of_one_commit_keep_the_order(tmp_path, sizes):
+    """Large events have statements of their own, and many have several; all of them share the commit."""
+    statements: list[str] = []
+    with open_to_append(tmp_path / "log.db") as log:
+        cast("Recorder", log.recorder)._connection.set_trace_callback(statements.append)
+        assert log.append([event(n, bytes(size)) for n, size in enumerate(sizes)]) == list(range(1, len(sizes) + 1))
+        assert [each for each in statements if not each.startswith(("INSERT", "--"))] == ["BEGIN IMMEDIATE", "COMMIT"]
+        assert [len(each.delivery.body) for each in log.after(0)] == sizes
+
+
+def test_a_commit_of_several_statements_is_whole_or_nothing(log):
+    """Where one of them fails nothing of the others is stored, and the next append begins anew."""
+    again = event(1)
+    with pytest.raises(LogUnavailable, match="never replaced"):
+        log.append([event(2, bytes(90_000)), again, event(3, bytes(90_000)), again])
+    assert log.append([event(4)]) == [1]
+    assert log.head() == 1
+
+
+def test_nothing_is_appended_inside_a_transaction_that_was_left_open(log):
+    """It would be told as recorded, and not be on disk; and the writer must not go on as if this passed."""
+    connection = cast("Recorder", log.recorder)._connection
+    connection.execute("BEGIN")
+    with pytest.raises(LogUnavailable, match="open the log anew") as raised:
+        log.append([event(1)])
+    assert not raised.value.passing
+    connection.execute("ROLLBACK")
 
 
 def test_a_log_that_is_being_made_is_not_there_yet(tmp_path):
