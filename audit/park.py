@@ -30,6 +30,9 @@ USERS = (
 )
 """Id, first and last name. Nobody is called so."""
 
+MANAGER = "Никто Ничейный"
+"""Who looks after the account, as a bill says: a field that no page describes, and that names a person."""
+
 WITHOUT_ICCID = 0.04
 """Share of the cards that are first named without their ICCID."""
 

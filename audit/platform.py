@@ -234,7 +234,7 @@ class _Platform:
             item["status"] = self._status(card)
         if told and job.queue == "balance":
             card.balance_kopecks -= self._random.randrange(5_00)
-            item |= {"balance": card.balance, "tariff": card.tariff}
+            item |= {"balance": card.balance, "tariff": card.tariff, "comment": f"касса {card.imsi[-1]}"}
         if told and job.queue == "change_group":
             card.group = self._random.choice(park.GROUPS)
             item["groups"] = [{"id": card.group[0], "name": card.group[1]}]
@@ -315,6 +315,7 @@ def _notice(kind: str, bill: _Bill) -> dict[str, Any]:
         "date": f"{bill.issued_on:%d.%m.%Y}",
         "amount": amount,
         "period": f"{bill.issued_on:%Y-%m}",
+        "manager": park.MANAGER,
     }
     return {"type": kind, "files": files, "items": [item]}
 

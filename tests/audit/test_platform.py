@@ -65,7 +65,7 @@ def test_the_same_arguments_give_the_same_bodies() -> None:
     assert bodies == sent(300)
     assert (
         hashlib.sha256(b"\n".join(bodies)).hexdigest()
-        == "dda5a374995889bf977563ef09a0be4fbea821f7c804e19fec081c4ce579b981"
+        == "58a123e7326a79a247aaea45f7e5ea8426954378217cb6c0730efa4c8c59a92f"
     )
 
 
