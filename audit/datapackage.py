@@ -41,9 +41,9 @@ PATH_DESCRIPTION: Final = "Where in this export the file itself lies."
 
 
 class _Described(msgspec.Struct):
-    title: str
-    description: str
-    columns: dict[str, str]
+    title: str = ""
+    description: str = ""
+    columns: dict[str, str] = {}
 
 
 class _Database(msgspec.Struct):
@@ -111,7 +111,7 @@ def descriptor(export: Export, written: list[tuple[Resource, Digest]], contents:
             },
             "log_head": export.head,
             "range": {"from": selection.since, "to": selection.until, "source": selection.source},
-            "left_out": _left_out(selection),
+            "left_out": [part for part in PARTS if part not in selection.parts],
             "contents": {"folder": CONTENTS, "files": contents.files, "bytes": contents.size},
         },
         "resources": [_resource(resource, digest, selection) for resource, digest in written],
@@ -187,11 +187,6 @@ def _holds(name: str, column: str, other: str, selection: Selection) -> bool:
         return True
     # A history's row, its delivery and the files that came with it are of one moment and one source.
     return name != "files" and is_ranged(name) and (column == "position" or other == "files")
-
-
-def _left_out(selection: Selection) -> list[str]:
-    columns = [f"{part}.{column}" for part in selection.parts for column in sorted(selection.withheld(part))]
-    return [part for part in PARTS if part not in selection.parts] + columns
 
 
 def _described(name: str) -> _Described:

@@ -16,7 +16,6 @@ from audit import destination, options
 from audit import folder as folders
 from audit.export import prepare
 from audit.formats import FORMATS
-from audit.roles import WITHHELD
 from audit.selection import PARTS, PERSONAL, is_ranged, moment, select
 from audit.stopping import CUT_SHORT
 from schema.errors import ConfigurationError
@@ -51,9 +50,8 @@ themselves, named by their SHA-256.
 Other tables are taken whole, as they are at the snapshot:
 {", ".join(part for part in PARTS if not is_ranged(part))}.
 
-{", ".join(part for part in PARTS if part in PERSONAL)} hold personal data, and these columns may:
-{", ".join(f"{table}.{column}" for table, columns in WITHHELD.items() for column in sorted(columns))}.
-They are taken with --personal-data only.
+{", ".join(part for part in PARTS if part in PERSONAL)}
+hold personal data, or may: they are taken with --personal-data only.
 
 With --evidence it is a bundle (BagIt) that has each event of the range as it was stored,
 the proof that it is in the signed log and that none between the first and the last is left

@@ -137,10 +137,10 @@ def _tell(counts: Counter[tuple[str, Kind]], position: int) -> None:
         click.echo(f"At position {position} no row of any table differs.")
         return
     click.echo(f"At position {position} these tables differ:")
-    click.echo(f"  {'table':<16}{'added':>10}{'removed':>10}{'changed':>10}")
+    click.echo(f"  {'table':<18}{'added':>10}{'removed':>10}{'changed':>10}")
     for table in dict.fromkeys(table for table, _ in counts):
         added, removed, changed = (counts[table, kind] for kind in ("added", "removed", "changed"))
-        click.echo(f"  {table:<16}{added:>10,}{removed:>10,}{changed:>10,}")
+        click.echo(f"  {table:<18}{added:>10,}{removed:>10,}{changed:>10,}")
 
 
 def _confirm() -> None:

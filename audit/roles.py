@@ -1,8 +1,9 @@
 """Roles: who may see what of the read model, held by SQLite itself.
 
+A role sees a table whole or not at all: personal data are in tables of their own.
 Datasette asks before it shows a table's page, but a table can be reached by other
 ways too: arbitrary SQL, a filter, a view, a facet, a label, a search index. So each
-connection carries SQLite's own authorizer, which is asked for every column of every
+connection carries SQLite's own authorizer, which is asked for every table of every
 statement as it is prepared, whatever the way. What it doesn't know, it denies.
 """
 
@@ -11,9 +12,7 @@ from __future__ import annotations
 import sqlite3
 from enum import StrEnum
 
-from schema import search
-from schema.tables import BY_NAME
-from schema.views import VIEWS
+from schema import search, tables, views
 
 
 class Role(StrEnum):
@@ -29,25 +28,8 @@ class Role(StrEnum):
         return self is not Role.AUDITOR
 
 
-PERSONAL_TABLES = frozenset({"users"})
-"""Tables of personal data: names of people, with what the platform calls them by."""
-
-WITHHELD = {
-    # What came, as it came: a job callback names the person who ordered the job.
-    "deliveries": frozenset({"remote", "headers", "body"}),
-    # Fields of the platform's that nobody has looked at.
-    "sims": frozenset({"attributes"}),
-    "bills": frozenset({"attributes"}),
-    # Values of any table, before and after a rebuild.
-    "rebuild_changes": frozenset({"columns"}),
-}
-"""Columns that hold, or may hold, personal data beside what every auditor needs: read as NULL."""
-
-VIEWED_FROM = {"quarantine": "deliveries"}
-"""Views that show withheld columns, and the table that these are from."""
-
-SHOWN_TABLES = frozenset(BY_NAME) - PERSONAL_TABLES
-"""Tables that every role may see. A table is seen by nobody but those who see all until it is listed in the schema."""
+SHOWN = (frozenset(tables.BY_NAME) - tables.PERSONAL) | (frozenset(views.VIEWS) - views.PERSONAL)
+"""Tables and views that every role may see. What is not in the schema is seen by those alone who see all."""
 
 _SCHEMA = frozenset({"sqlite_master", "sqlite_schema"})
 _FUNCTIONS = frozenset({"json_each", "json_tree"})
@@ -61,25 +43,16 @@ _SEARCHED = frozenset(
 _SETTINGS = frozenset(f"{each.name}_config" for each in search.SEARCHES)
 """Which FTS5 reads of an index before all else, were it only to tell its columns: its version."""
 
-_READABLE = SHOWN_TABLES | _SCHEMA | _FUNCTIONS | _SEARCHED | _SETTINGS
-_HIDDEN = PERSONAL_TABLES | search.PERSONAL
+_READABLE = SHOWN | _SCHEMA | _FUNCTIONS | _SEARCHED | _SETTINGS
+_HIDDEN = tables.PERSONAL | views.PERSONAL | search.PERSONAL
 _PRAGMAS = "pragma_"
 
 _ATTACHING = frozenset({sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH})
 
 
 def may_see(role: Role | None, table: str) -> bool:
-    """Whether a role may see a table or a view; nobody sees one that isn't in the schema, but those who see all."""
-    if role is None:
-        return False
-    return role.personal or table in SHOWN_TABLES or table in VIEWS
-
-
-def withheld(role: Role | None, table: str) -> frozenset[str]:
-    """The columns of a table or a view that read as NULL for a role."""
-    if role is not None and role.personal:
-        return frozenset()
-    return WITHHELD.get(VIEWED_FROM.get(table, table), frozenset())
+    """Whether a role may see a table or a view."""
+    return role is not None and (role.personal or table in SHOWN)
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -90,9 +63,8 @@ def is_refusal(error: BaseException) -> bool:
 def authorize(connection: sqlite3.Connection, role: Role | None) -> None:
     """Let a connection read from now on what a role may see, and nothing else; without a role, the schema alone.
 
-    A statement over what is denied fails as it is prepared; a withheld column reads as
-    NULL. Statements prepared before are prepared anew (SQLite expires them), so a
-    connection may serve one role after another.
+    A statement over what is denied fails as it is prepared. Statements prepared before
+    are prepared anew (SQLite expires them), so a connection may serve one role after another.
     """
     if role is None:
         connection.set_authorizer(_nobody)
@@ -115,9 +87,7 @@ def _nobody(action: int, table: str | None, *_: str | None) -> int:
 def _auditor(action: int, table: str | None, column: str | None, *_: str | None) -> int:
     if action != sqlite3.SQLITE_READ:
         return _all(action)
-    if table in _READABLE:
-        return sqlite3.SQLITE_IGNORE if column in WITHHELD.get(table, ()) else sqlite3.SQLITE_OK
-    if table in VIEWS or str(table).startswith(_PRAGMAS):
+    if table in _READABLE or str(table).startswith(_PRAGMAS):
         return sqlite3.SQLITE_OK  # What is under a view is asked for by itself.
     # Without a column SQLite asks for rows alone, and under a WITH's own name too.
     return sqlite3.SQLITE_OK if not column and table not in _HIDDEN else sqlite3.SQLITE_DENY

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from audit import roles
+from schema import tables
 from schema.errors import ConfigurationError
 from schema.event import instant
 from schema.tables import BY_NAME
@@ -21,7 +21,7 @@ EVENTS: Final = "events"
 PARTS: Final = (*BY_NAME, EVENTS)
 """All that can be exported: the read model's tables by name, and the events."""
 
-PERSONAL: Final = roles.PERSONAL_TABLES | {EVENTS}
+PERSONAL: Final = tables.PERSONAL | {EVENTS}
 """Parts that hold personal data; events as received hold the secrets too that no table shows."""
 
 _MOMENT: Final = re.compile(
@@ -37,19 +37,13 @@ class Selection:
     ``since`` (inclusive) and ``until`` (exclusive) are instants as the log writes
     them, or None for no bound; they bound the histories, by time of receipt. A
     table of current states is taken whole. ``source`` bounds every table that
-    knows sources. ``parts`` are names of `PARTS`, in that order; ``personal`` says
-    whether columns are taken that may hold personal data.
+    knows sources. ``parts`` are names of `PARTS`, in that order.
     """
 
     since: str | None
     until: str | None
     source: str | None
     parts: tuple[str, ...]
-    personal: bool
-
-    def withheld(self, table: str) -> frozenset[str]:
-        """The columns of a table that it doesn't take."""
-        return frozenset() if self.personal else roles.WITHHELD.get(table, frozenset())
 
     @property
     def timed(self) -> bool:
@@ -80,9 +74,8 @@ def select(
 ) -> Selection:
     """The selection of these parts, or of all that are allowed where None are named.
 
-    ``allowed`` are the parts that whoever asks may have; columns that may hold personal
-    data are for those who may have the events. Raises `ConfigurationError`, which lists
-    the names that can be chosen, for any other; and where the range is empty.
+    ``allowed`` are the parts that whoever asks may have. Raises `ConfigurationError`, which
+    lists the names that can be chosen, for any other; and where the range is empty.
     """
     choices = [part for part in PARTS if part in allowed]
     if names is None:
@@ -97,7 +90,7 @@ def select(
     if since is not None and until is not None and since >= until:
         msg = f"no moment is from {since} on and before {until}: the second must be the later one"
         raise ConfigurationError(msg)
-    return Selection(since, until, source, tuple(part for part in choices if part in names), EVENTS in allowed)
+    return Selection(since, until, source, tuple(part for part in choices if part in names))
 
 
 def is_ranged(part: str) -> bool:

@@ -69,7 +69,7 @@ class Snapshot:
         count = f'SELECT count(*), min("position"), max("position") FROM {quoted(name)} {condition}'
         rows, first, last = self.connection.execute(count, parameters).fetchone()
         order = ", ".join(map(quoted, table.key))
-        size = BODY_BATCH_ROWS if name == "deliveries" and selection.personal else BATCH_ROWS
+        size = BODY_BATCH_ROWS if name == "delivery_contents" else BATCH_ROWS
 
         def select(expressions: Sequence[str]) -> Iterator[Batch]:
             sql = f"SELECT {', '.join(expressions)} FROM {self._relation(name)} {condition} ORDER BY {order}"
@@ -77,7 +77,7 @@ class Snapshot:
             while batch := cursor.fetchmany(size):
                 yield batch
 
-        return Extract(name, fields(table, selection), table.key, rows, first, last, select)
+        return Extract(name, fields(table), table.key, rows, first, last, select)
 
     def contents(self, selection: Selection) -> Iterator[tuple[str, str, bytes]]:
         """Each file that a selection takes: its sha256, its path in an export, its content."""
@@ -140,10 +140,9 @@ def require_source(snapshot: Snapshot, source: str) -> None:
         raise SourceError(msg)
 
 
-def fields(table: Table, selection: Selection) -> tuple[Field, ...]:
-    """A table's columns as an export has them: without what is withheld, files by their path."""
-    withheld = selection.withheld(table.name)
-    columns = [field(name, kind) for name, kind in table.columns.items() if name not in withheld]
+def fields(table: Table) -> tuple[Field, ...]:
+    """A table's columns as an export has them: files by their path."""
+    columns = (field(name, kind) for name, kind in table.columns.items())
     return tuple(PATH if column.name == "content" else column for column in columns)
 
 
@@ -168,7 +167,7 @@ def _conditions(table: Table, selection: Selection) -> list[str]:
     if table.name == "files":
         return _brought(selection)
     if not is_ranged(table.name):
-        return _of_source('+"source"', selection) if "source" in table.columns else []
+        return _of_source('+"source"', selection) if "source" in table.columns else _belonging(table, selection)
     stretch = []
     if selection.timed:
         # A history lies in the order of positions: only this stretch of it is read.
@@ -191,6 +190,15 @@ def _brought(selection: Selection) -> list[str]:
         if other == "files"
     ]
     return [f"({' OR '.join(way for (way,) in ways)})"] if selection.bounded else []
+
+
+def _belonging(table: Table, selection: Selection) -> list[str]:
+    """That what has no source of its own, but the key of a card or bill, is of one of the source's."""
+    key = table.key[0]
+    if selection.source is None or key not in table.references:
+        return []
+    other, column = table.references[key]
+    return [f"EXISTS (SELECT 1 FROM {other} WHERE {column} = {table.name}.{key} AND source = :source)"]
 
 
 def _received(relation: str, same: str, selection: Selection) -> list[str]:

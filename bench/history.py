@@ -126,20 +126,24 @@ class _Story:
     def _at(self, position: int) -> str:
         return instant((self._start + position * self._pause).astimezone(UTC))
 
-    def _delivery(self, position: int, kind: str, summary: str, body: object, **more: object) -> tuple[str, Row]:
+    def _delivery(
+        self, position: int, kind: str, summary: str, body: object, **more: object
+    ) -> Iterator[tuple[str, Row]]:
         text = body if isinstance(body, str) else json.dumps(body)
-        values = {"outcome": "read", "source": "main", "remote": "192.0.2.1", "body_bytes": len(text), **more}
-        row = made(
+        values = {"outcome": "read", "source": "main", "body_bytes": len(text), **more}
+        yield (
             "deliveries",
-            position=position,
-            received_at=self._at(position),
-            kind=kind,
-            summary=summary,
-            body=text,
-            sha256=f"{position:064x}",
-            **values,
+            made(
+                "deliveries",
+                position=position,
+                received_at=self._at(position),
+                kind=kind,
+                summary=summary,
+                sha256=f"{position:064x}",
+                **values,
+            ),
         )
-        return "deliveries", row
+        yield "delivery_contents", made("delivery_contents", position=position, remote="192.0.2.1", body=text)
 
     def _touched(self, position: int, item: int, card: int, **more: object) -> tuple[str, Row]:
         self._last_seen[card] = position
@@ -163,7 +167,7 @@ class _Story:
         effect = "late" if late else "repeat" if repeat else "applied"
         body = {"qid": qid, "queue": f"sim_{operation}", "items": [{"iccid": _sim(card)[5:], "status": self._status[card]} for card in cards]}  # fmt: skip
         summary = f"sim_{operation} {qid}: {step + 1} of {CALLBACKS}"
-        yield self._delivery(
+        yield from self._delivery(
             position,
             "job_callback",
             summary,
@@ -187,7 +191,7 @@ class _Story:
 
     def _notified(self, position: int, kind: str) -> Iterator[tuple[str, Row]]:
         cards = [self._random.randrange(self._cards) for _ in range(ITEMS)]
-        yield self._delivery(position, "notification", f"{kind}: {ITEMS} SIM cards", {"type": kind, "items": [{"iccid": _sim(card)[5:]} for card in cards]}, type=kind, item_count=ITEMS)  # fmt: skip
+        yield from self._delivery(position, "notification", f"{kind}: {ITEMS} SIM cards", {"type": kind, "items": [{"iccid": _sim(card)[5:]} for card in cards]}, type=kind, item_count=ITEMS)  # fmt: skip
         for item, card in enumerate(cards):
             changes = "{}"
             if kind == "msu_lock":
@@ -200,12 +204,12 @@ class _Story:
     def _not_understood(self, position: int) -> Iterator[tuple[str, Row]]:
         outcome = "unreadable" if position % 4 == 0 else "unrecognised"
         body = f"<html>{position:x} gateway timeout</html>" if outcome == "unreadable" else {"type": "tariff_changed", "note": f"{position:x}"}  # fmt: skip
-        yield self._delivery(position, outcome, f"not recognised: {outcome}", body, outcome=outcome)
+        yield from self._delivery(position, outcome, f"not recognised: {outcome}", body, outcome=outcome)
 
     def _billed(self, position: int) -> Iterator[tuple[str, Row]]:
         number, self._bills = self._bills, self._bills + 1
         at, bill = self._at(position), f"main:{1000 + number}"
-        yield self._delivery(position, "notification", f"generate_bill: M2M-{number}", {"type": "generate_bill"}, type="generate_bill", item_count=1, file_count=1)  # fmt: skip
+        yield from self._delivery(position, "notification", f"generate_bill: M2M-{number}", {"type": "generate_bill"}, type="generate_bill", item_count=1, file_count=1)  # fmt: skip
         yield "bills", made("bills", bill=bill, source="main", bill_id=str(1000 + number), number=f"M2M-{number}", issued_on=at[:10], amount_kopecks=12_345_678, stage="issued", stage_at=at, first_seen_at=at, paid_at=at if number < SPAN // BILL_EVERY - OPEN_BILLS else None, next_notice="unpaid_bill_3", next_notice_expected_on=at[:10], presumed_settled_on=at[:10], position=position)  # fmt: skip
         yield "bill_notices", made("bill_notices", position=position, bill=bill, source="main", at=at, type="generate_bill", stage_after="issued", effect="applied", amount_kopecks=12_345_678)  # fmt: skip
         content = b"%PDF-1.4\n" + self._random.randbytes(40_000)

@@ -48,7 +48,7 @@ QUIET_S = 15
 
 DEADLINE_S = 600
 
-MARKED_SQL = "SELECT sim FROM sims WHERE attributes ->> '$.plan_code' IS NOT NULL"
+MARKED_SQL = "SELECT sim FROM sim_attributes WHERE attributes ->> '$.plan_code' IS NOT NULL"
 """The cards whose tariff the old reading left among the attributes."""
 
 FIRST_SQL = f"""
@@ -255,8 +255,10 @@ def independent(data: Path, position: int) -> dict[str, set[str]]:
     )
     toml.write_text(learned)
     with closing(sqlite3.connect(then)) as connection:
+        marked = {json.dumps([sim]) for (sim,) in connection.execute(MARKED_SQL)}
         return {
-            "sims": {json.dumps([sim]) for (sim,) in connection.execute(MARKED_SQL)},
+            "sims": marked,
+            "sim_attributes": marked,
             "sim_events": {json.dumps(list(key)) for key in connection.execute(FIRST_SQL)},
         }
 

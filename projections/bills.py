@@ -58,7 +58,6 @@ class BillRow(Row):
     presumed_settled_on: str | None = None
     paid_at: str | None = None
     first_seen_at: str = ""
-    attributes: str | None = None
     position: int = 0
 
 
@@ -84,7 +83,7 @@ def notice(context: Context, item: int, bill: Bill, kind: BillNotification, acco
             for other in found.same:
                 _absorb(context, account, row, other)
             _count(account, row, -1)
-            _describe(row, bill, changes, late=late)
+            _describe(context, row, bill, changes, late=late)
             _rekey(context, row)
             if not late:
                 _advance(context, row, bill, kind, changes)
@@ -185,6 +184,7 @@ def _absorb(context: Context, account: Account, row: BillRow, other: BillRow) ->
     row.first_seen_at = min(row.first_seen_at, other.first_seen_at)
     _count(account, row, +1)
     context.model.bills.remove(other)
+    context.model.bill_attributes.unite(other.bill, row.bill, row.bill, context.position)
     context.rename("bill", other.bill, row.bill)
 
 
@@ -202,18 +202,18 @@ def _rekey(context: Context, row: BillRow) -> None:
         old = row.bill
         context.model.bills.remove(row)
         row.bill = key
+        context.model.bill_attributes.unite(old, old, key, context.position)
         context.rename("bill", old, key)
 
 
-def _describe(row: BillRow, bill: Bill, changes: Changes, *, late: bool) -> None:
+def _describe(context: Context, row: BillRow, bill: Bill, changes: Changes, *, late: bool) -> None:
     put = change.fill if late else change.assign
     for column in ("bill_id", "number"):
         change.fill(row, changes, column, getattr(bill, column))
     for column in ("issued_on", "amount_kopecks", "amount_raw", "currency", "vat_kopecks", "due_on", "period"):
         put(row, changes, column, getattr(bill, column))
-    row.attributes = (
-        change.merged(bill.attributes, row.attributes) if late else change.merged(row.attributes, bill.attributes)
-    )
+    if bill.attributes is not None:
+        context.model.bill_attributes.add(row.bill, bill.attributes, context.position, late=late)
 
 
 def _advance(context: Context, row: BillRow, bill: Bill, kind: BillNotification, changes: Changes) -> None:

@@ -34,22 +34,3 @@ def fill(row: Row, changes: Changes, column: str, value: str | int | None) -> No
 def text(changes: Changes) -> str:
     """The changes as JSON."""
     return _encode(changes).decode() if changes else "{}"
-
-
-def merged(older: str | None, newer: str | None) -> str | None:
-    """Two JSON objects as one, the newer's values first; the newer alone if that grows too large."""
-    if older is None or older == newer:
-        return newer
-    if newer is None:
-        return older
-    both: dict[str, msgspec.Raw] = _decode_object(older)
-    both.update(_decode_object(newer))
-    joined = _encode(both).decode()
-    return joined if len(joined) <= ATTRIBUTES_CHARACTERS else newer
-
-
-ATTRIBUTES_CHARACTERS = 16_384
-"""Characters of a row's attributes at most: fields are kept as long as they are few,
-but a sender that names each one anew must not make a card grow without end."""
-
-_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

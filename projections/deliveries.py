@@ -1,4 +1,4 @@
-"""The deliveries: one row for each event, understood or not."""
+"""The deliveries: one row for each event, understood or not; and one apart for what came, as it came."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def repeat_of(model: ReadModel, event: Read, window_s: int) -> int | None:
 
 
 def record(context: Context, event: Read, job: str | None) -> None:
-    """Add the event's row."""
+    """Add the event's rows."""
     model, repeat, reading = context.model, context.repeat, event.said
     kind = KIND[type(reading)]
     voided_by = model.voided.get(event.position)
@@ -70,11 +70,9 @@ def record(context: Context, event: Read, job: str | None) -> None:
             len(reading.files) if isinstance(reading, Notification | Unrecognised) else 0,
             event.body_bytes,
             event.sha256,
-            event.remote,
-            event.headers,
-            _published(reading),
         ),
     )
+    model.delivery_contents.rows.append((event.position, event.remote, event.headers, _published(reading)))
 
 
 def _anomalies(reading: Said) -> str:

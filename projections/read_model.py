@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from projections import statements
 from projections.accounts import Account
+from projections.attributes import Attributes, BillAttributes, SimAttributes
 from projections.bills import BillRow
 from projections.first_deliveries import FirstDeliveries
 from projections.jobs import Job
@@ -78,15 +79,20 @@ class ReadModel:
         self.users = Rows(connection, by_name["users"], UserRow)
         self.jobs = Rows(connection, by_name["jobs"], Job)
         self.sims = Rows(connection, by_name["sims"], Sim)
+        self.sim_attributes = Attributes(connection, by_name["sim_attributes"], SimAttributes)
         self.bills = Rows(connection, by_name["bills"], BillRow)
+        self.bill_attributes = Attributes(connection, by_name["bill_attributes"], BillAttributes)
         self.states: dict[str, Rows[Any]] = {
             "accounts": self.accounts,
             "users": self.users,
             "jobs": self.jobs,
             "sims": self.sims,
+            "sim_attributes": self.sim_attributes,
             "bills": self.bills,
+            "bill_attributes": self.bill_attributes,
         }
         self.deliveries = History(by_name["deliveries"], insert)
+        self.delivery_contents = History(by_name["delivery_contents"], insert)
         self.account_events = History(by_name["account_events"], insert)
         self.job_progress = History(by_name["job_progress"], insert)
         self.sim_events = History(by_name["sim_events"], insert)
@@ -96,6 +102,7 @@ class ReadModel:
         self.corrections = History(by_name["corrections"], insert)
         self.histories = (
             self.deliveries,
+            self.delivery_contents,
             self.account_events,
             self.job_progress,
             self.sim_events,

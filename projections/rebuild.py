@@ -117,13 +117,12 @@ def keep_rebuilds(live: Path, built: Path) -> None:
     """Take the record of earlier rebuilds over into a read model that was built, as far as both have its columns."""
     with closing(read_model.open_built(built)) as connection, connection:
         connection.execute("ATTACH ? AS live", (str(live),))
-        for table in ("rebuilds", "rebuild_changes"):
-            listed = "SELECT name FROM pragma_table_info(?, ?)"
-            old = {name for (name,) in connection.execute(listed, (table, "live"))}
-            shared = ", ".join(f'"{column}"' for column in BY_NAME[table].columns if column in old)
-            connection.execute(f"DELETE FROM main.{table}")
-            if shared:
-                connection.execute(f"INSERT INTO main.{table} ({shared}) SELECT {shared} FROM live.{table}")
+        columns = BY_NAME["rebuilds"].columns
+        old = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('rebuilds', 'live')")}
+        shared = ", ".join(f'"{column}"' for column in columns if column in old)
+        connection.execute("DELETE FROM main.rebuilds")
+        if shared:
+            connection.execute(f"INSERT INTO main.rebuilds ({shared}) SELECT {shared} FROM live.rebuilds")
 
 
 class _Until(msgspec.Struct, frozen=True):

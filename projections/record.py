@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from projections.read_model import open_built
-from schema.tables import BY_NAME, MODEL_VERSION
+from schema.tables import BY_NAME, MODEL_VERSION, PERSONAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -86,14 +86,12 @@ def add(path: Path, rebuild: Rebuild, changes: Iterable[Change]) -> None:
         connection.execute(
             f"INSERT INTO rebuilds VALUES ((SELECT coalesce(max(rebuild), 0) + 1 FROM rebuilds), {marks})", row
         )
-        connection.execute("DELETE FROM rebuild_changes")
-        connection.executemany(
-            "INSERT INTO rebuild_changes VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                (n, change.table, change.kind, _encode(change.key).decode(), change.position, columns(change))
-                for n, change in enumerate(changes, 1)
-            ),
-        )
+        for table in ("rebuild_changes", "rebuild_personal_changes"):
+            connection.execute(f"DELETE FROM {table}")
+        for n, change in enumerate(changes, 1):
+            table = "rebuild_personal_changes" if change.table in PERSONAL else "rebuild_changes"
+            values = (n, change.table, change.kind, _encode(change.key).decode(), change.position, columns(change))
+            connection.execute(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", values)
 
 
 def columns(change: Change) -> str:

@@ -51,7 +51,6 @@ class Sim(Row):
     last_job: str | None = None
     first_seen_at: str = ""
     last_seen_at: str = ""
-    attributes: str | None = None
     position: int = 0
 
 
@@ -75,6 +74,8 @@ def ask(model: ReadModel, page: Sequence[Read]) -> None:
     for source, observed in named.items():
         cards = observed.values()
         model.sims.ask({f"{source}:{card.iccid}" for card in cards if card.iccid is not None})
+        described = (card for card in cards if card.attributes is not None and card.iccid is not None)
+        model.sim_attributes.ask({f"{source}:{card.iccid}" for card in described})
         # What is remembered by its key is not looked up by anything else.
         unknown = [card for card in cards if card.iccid is None or model.sims.get(f"{source}:{card.iccid}") is None]
         for column in IDENTIFIERS:
@@ -102,7 +103,7 @@ def touch(context: Context, item: int, card: SimCard, by: Touch) -> Sim | None:
         if row is None:
             row = _known(context, card, changes)
         if row is not None and not context.repeat:
-            _fill(row, card, by, changes, at)
+            _fill(context, row, card, by, changes)
     sim = status = basis = None
     if row is not None:
         sim, status, basis = row.sim, row.status, row.status_basis
@@ -282,6 +283,7 @@ def _rekey(context: Context, row: Sim) -> None:
     context.model.sims.remove(row)
     row.sim = key
     context.model.sims.put(row)
+    context.model.sim_attributes.unite(old, old, key, context.position)
     context.rename("sim", old, key)
 
 
@@ -307,12 +309,12 @@ def _merge(context: Context, row: Sim, other: Sim) -> None:
     }
     valued = older if newer.balance_kopecks is None else newer
     both |= {column: getattr(valued, column) for column in ("balance_kopecks", "balance_at")}
-    both["attributes"] = change.merged(older.attributes, newer.attributes)
     both["first_seen_at"] = min(row.first_seen_at, other.first_seen_at)
     both["last_seen_at"] = newer.last_seen_at
     context.model.sims.remove(other)
     for column, value in both.items():
         setattr(row, column, value)
+    context.model.sim_attributes.unite(older.sim, newer.sim, row.sim, context.position)
     context.rename("sim", other.sim, row.sim)
 
 
@@ -324,8 +326,8 @@ def _apply(context: Context, row: Sim, card: SimCard, by: Touch, changes: Change
         if balance != row.balance_kopecks:
             change.assign(row, changes, "balance_kopecks", balance)
         row.balance_at = at
-    if card.attributes is not None and card.attributes != row.attributes:
-        row.attributes = change.merged(row.attributes, card.attributes)
+    if card.attributes is not None:
+        context.model.sim_attributes.add(row.sim, card.attributes, context.position)
     if by.job is not None:
         row.last_job = by.job
     if by.what == "package_empty":
@@ -380,13 +382,15 @@ def _put_status(row: Sim, status: str, basis: Basis, changes: Changes, at: str) 
         row.msu_locked_at = None
 
 
-def _fill(row: Sim, card: SimCard, by: Touch, changes: Changes, at: str) -> None:
-    for column in ("imei", "groups", "tariff", "operator", "attributes"):
+def _fill(context: Context, row: Sim, card: SimCard, by: Touch, changes: Changes) -> None:
+    for column in ("imei", "groups", "tariff", "operator"):
         change.fill(row, changes, column, getattr(card, column))
     if row.balance_kopecks is None and card.balance_kopecks is not None:
         change.fill(row, changes, "balance_kopecks", card.balance_kopecks)
-        row.balance_at = at
+        row.balance_at = context.at
+    if card.attributes is not None:
+        context.model.sim_attributes.add(row.sim, card.attributes, context.position, late=True)
     if row.status == "unknown":
-        _set_status(row, card, by, changes, at)
+        _set_status(row, card, by, changes, context.at)
     if row.last_job is None:
         row.last_job = by.job

@@ -25,7 +25,7 @@ class Search:
     """One index, ``name``, of ``columns`` of a table.
 
     A match gives the row's rowid. ``view`` shows the rows that are indexed, if not all are, and
-    ``only`` is what holds of them; ``grows`` says that rows are only ever added.
+    ``only`` is what holds of a ``new`` one of them; ``grows`` says that rows are only ever added.
     """
 
     name: str
@@ -48,10 +48,10 @@ SEARCHES = (
     # What was understood is found by what was read from it; the rest only by its words.
     Search(
         "bodies_fts",
-        "deliveries",
+        "delivery_contents",
         ("body",),
-        view="quarantine",
-        only="outcome IN ('unrecognised', 'unreadable')",
+        view="quarantine_contents",
+        only="EXISTS (SELECT 1 FROM quarantine WHERE position = new.position)",
         grows=True,
     ),
 )
@@ -83,7 +83,7 @@ def _statements(search: Search) -> Iterator[str]:
     add = f'INSERT INTO "{search.name}"(rowid, {listed}) VALUES (new.rowid, {new});'
     # By FTS5's rule an entry is taken out by telling what it was.
     drop = f'INSERT INTO "{search.name}"("{search.name}", rowid, {listed}) VALUES (\'delete\', old.rowid, {old});'
-    yield _trigger(search, "INSERT", f" WHEN new.{search.only}" if search.only else "", add)
+    yield _trigger(search, "INSERT", f" WHEN {search.only}" if search.only else "", add)
     if not search.grows:
         differs = " OR ".join(f"old.{column} IS NOT new.{column}" for column in columns)
         yield _trigger(search, "UPDATE", f" WHEN {differs}", f"{drop} {add}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
-MODEL_VERSION = 3
+MODEL_VERSION = 4
 """Raised whenever a table, a view or the meaning of a column changes: a read
 model of another version is rebuilt, never migrated."""
 
@@ -43,10 +43,21 @@ class Table:
     """Indexes that folding itself looks rows up by: there from the start."""
     without_rowid: bool = True
     """Rows clustered by key: pages of a text-keyed table need no second look-up. A table that is searched has rowids."""
+    personal: bool = False
+    """Holds personal data, or may. What few may see has a table of its own, so that who sees a table sees all of it."""
 
 
 _POSITION = {"position": ("deliveries", "position")}
 _SOURCE = {"source": ("accounts", "source")}
+_CHANGE = {
+    "n": "integer!",
+    "table_name": "text!",
+    "kind": "text!",
+    "key": "text!",
+    "position": "integer!",
+    "columns": "text!",
+}
+_CHANGE_INDEXES = (("table_name", "kind"), ("key",))
 
 TABLES = (
     Table(
@@ -101,6 +112,7 @@ TABLES = (
         {**_SOURCE, **_POSITION},
         (("source",), ("last_name",), ("company_id",), ("position",)),
         without_rowid=False,
+        personal=True,
     ),
     Table(
         "jobs",
@@ -159,9 +171,6 @@ TABLES = (
             "file_count": "integer!",
             "body_bytes": "integer!",
             "sha256": "text!",
-            "remote": "text!",
-            "headers": "text!",
-            "body": "text!",
         },
         ("position",),
         {
@@ -183,6 +192,15 @@ TABLES = (
         ),
         lookups=(("sha256",),),
         without_rowid=False,
+    ),
+    # What came, as it came: a job callback names the person who ordered the job.
+    Table(
+        "delivery_contents",
+        {"position": "integer!", "remote": "text!", "headers": "text!", "body": "text!"},
+        ("position",),
+        _POSITION,
+        without_rowid=False,
+        personal=True,
     ),
     Table(
         "job_progress",
@@ -227,7 +245,6 @@ TABLES = (
             "last_job": "text",
             "first_seen_at": "text!",
             "last_seen_at": "text!",
-            "attributes": "text",
             "position": "integer!",
         },
         ("sim",),
@@ -247,6 +264,15 @@ TABLES = (
         ),
         lookups=(("iccid",), ("imsi",), ("msisdn",), ("platform_id",)),
         without_rowid=False,
+    ),
+    # Fields of the platform's that nobody has looked at.
+    Table(
+        "sim_attributes",
+        {"sim": "text!", "attributes": "text!", "position": "integer!"},
+        ("sim",),
+        {"sim": ("sims", "sim"), **_POSITION},
+        (("position",),),
+        personal=True,
     ),
     Table(
         "sim_events",
@@ -297,7 +323,6 @@ TABLES = (
             "presumed_settled_on": "text",
             "paid_at": "text",
             "first_seen_at": "text!",
-            "attributes": "text",
             "position": "integer!",
         },
         ("bill",),
@@ -313,6 +338,14 @@ TABLES = (
         ),
         lookups=(("bill_id",), ("number",)),
         without_rowid=False,
+    ),
+    Table(
+        "bill_attributes",
+        {"bill": "text!", "attributes": "text!", "position": "integer!"},
+        ("bill",),
+        {"bill": ("bills", "bill"), **_POSITION},
+        (("position",),),
+        personal=True,
     ),
     Table(
         "bill_notices",
@@ -406,20 +439,8 @@ TABLES = (
         ("rebuild",),
         without_rowid=False,
     ),
-    Table(
-        "rebuild_changes",
-        {
-            "n": "integer!",
-            "table_name": "text!",
-            "kind": "text!",
-            "key": "text!",
-            "position": "integer!",
-            "columns": "text!",
-        },
-        ("n",),
-        indexes=(("table_name", "kind"), ("key",)),
-        without_rowid=False,
-    ),
+    Table("rebuild_changes", _CHANGE, ("n",), indexes=_CHANGE_INDEXES, without_rowid=False),
+    Table("rebuild_personal_changes", _CHANGE, ("n",), indexes=_CHANGE_INDEXES, without_rowid=False, personal=True),
     Table(
         "tracking",
         {
@@ -435,7 +456,12 @@ TABLES = (
 
 BY_NAME = {table.name: table for table in TABLES}
 
-FOLDED = tuple(table for table in TABLES if table.name not in {"tracking", "rebuilds", "rebuild_changes"})
+PERSONAL = frozenset(table.name for table in TABLES if table.personal)
+"""The tables of personal data, by name."""
+
+_OF_REBUILDS = {"rebuilds", "rebuild_changes", "rebuild_personal_changes"}
+
+FOLDED = tuple(table for table in TABLES if table.name not in {"tracking", *_OF_REBUILDS})
 """The tables that are a function of the log and the configuration alone."""
 
 

@@ -7,6 +7,9 @@ STALLED_AFTER_HOURS = 24
 in minutes to hours, and its own retries are over by then."""
 
 
+_NOT_UNDERSTOOD = "outcome IN ('unrecognised', 'unreadable')"
+
+
 def _rubles(kopecks: str) -> str:
     # By integers: a binary float would show some sums a kopeck off. NULL stays NULL.
     return f"CASE WHEN {kopecks} IS NOT NULL THEN printf('%s%d.%02d', CASE WHEN {kopecks} < 0 THEN '-' ELSE '' END, abs({kopecks}) / 100, abs({kopecks}) % 100) END"
@@ -48,10 +51,17 @@ VIEWS = {
         FROM bills
         WHERE paid_at IS NULL
     """,
-    "quarantine": """
-        SELECT position, received_at, source, outcome, kind, type, summary, anomalies,
-               repeat_of, body_bytes, sha256, remote, body
+    "quarantine": f"""
+        SELECT position, received_at, source, outcome, kind, type, summary, anomalies, repeat_of, body_bytes, sha256
         FROM deliveries
-        WHERE outcome IN ('unrecognised', 'unreadable')
+        WHERE {_NOT_UNDERSTOOD}
+    """,
+    "quarantine_contents": f"""
+        SELECT position, received_at, source, outcome, kind, type, body_bytes, remote, headers, body
+        FROM deliveries JOIN delivery_contents USING (position)
+        WHERE {_NOT_UNDERSTOOD}
     """,
 }
+
+PERSONAL = frozenset({"quarantine_contents"})
+"""Those that show what a table of personal data holds."""

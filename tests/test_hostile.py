@@ -165,6 +165,9 @@ def test_two_hundred_hostile_bodies_stop_nothing(tmp_path: Path, serve: Serve, e
             "",
             "/deliveries",
             "/quarantine",
+            "/quarantine_contents",
+            "/delivery_contents",
+            "/sim_attributes",
             "/sims",
             "/sim_status",
             "/sim_events",
@@ -179,7 +182,9 @@ def test_two_hundred_hostile_bodies_stop_nothing(tmp_path: Path, serve: Serve, e
     with closing(sqlite3.connect(tmp_path / "data" / "audit.db")) as audit:
         assert audit.execute("PRAGMA foreign_key_check").fetchall() == []
         published = "".join(
-            str(row) for table in ("deliveries", "sims") for row in audit.execute(f"SELECT * FROM {table}")
+            str(row)
+            for table in ("deliveries", "delivery_contents", "sims", "sim_attributes")
+            for row in audit.execute(f"SELECT * FROM {table}")
         )
         kept = audit.execute("SELECT content FROM files").fetchall()
     assert (base64.b64decode("JVBERg=="),) in kept

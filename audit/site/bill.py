@@ -6,7 +6,8 @@ import json
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from audit.site import page
+from audit.site import attributes, page
+from audit.site.access import ROLE
 from audit.site.installation import installation
 from projections import workdays
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
+    from audit.roles import Role
     from audit.site.installation import Datasette, Request
     from audit.site.page import Row
 
@@ -35,15 +37,15 @@ async def bill(datasette: Datasette, request: Request) -> object:
     key = page.key_of(request)
     installed = installation(datasette)
     calendar = installed.configuration.working_days if installed else {}
-    today = datetime.now(UTC).date()
-    told, reached = await page.read(datasette, lambda connection: read(connection, key, calendar, today))
+    role, today = ROLE.get(), datetime.now(UTC).date()
+    told, reached = await page.read(datasette, lambda connection: read(connection, key, calendar, today, role))
     if told is None:
         return await page.missing(datasette, request, "bill", key)
     return await page.rendered(datasette, request, "simtrail-bill.html", {**told, "reached": reached})
 
 
 def read(
-    connection: sqlite3.Connection, key: str, calendar: Mapping[str, bool], today: date
+    connection: sqlite3.Connection, key: str, calendar: Mapping[str, bool], today: date, role: Role | None
 ) -> dict[str, object] | None:
     """What the page shows; None where there is no such bill."""
     row = connection.execute("SELECT * FROM bills WHERE bill = ?", (key,)).fetchone()
@@ -65,6 +67,7 @@ def read(
         "notices": [{**dict(notice), "anomalies": json.loads(notice["anomalies"])} for notice in notices],
         "files": _files(connection, sorted({notice["position"] for notice in notices})),
         "corrections": corrections,
+        "attributes": attributes.read(connection, "bill_attributes", key, role),
         "presumed_settled": row["paid_at"] is None and settled is not None and settled <= today.isoformat(),
         "today": today.isoformat(),
     }

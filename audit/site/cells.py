@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 TABLES = {
     "sims": "sim",
     "sim_status": "sim",
+    "sim_attributes": "sim",
     "jobs": "job",
     "jobs_stalled": "job",
     "bills": "bill",
     "bills_open": "bill",
+    "bill_attributes": "bill",
     "deliveries": "delivery",
+    "delivery_contents": "delivery",
     "quarantine": "delivery",
+    "quarantine_contents": "delivery",
     "files": "file",
 }
 """Tables whose rows have a page of their own, and what it is called in its path."""

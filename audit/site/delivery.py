@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from datasette.utils.asgi import Forbidden, Response  # type: ignore[import-untyped]
 
+from audit import roles
 from audit.site import page, proof
 from audit.site.access import ROLE
 from audit.site.installation import installation
@@ -17,7 +18,6 @@ from schema.log import open_to_read
 if TYPE_CHECKING:
     import sqlite3
 
-    from audit.roles import Role
     from audit.site.installation import Datasette, Request
     from audit.site.page import Row
     from schema.event import Event
@@ -42,7 +42,7 @@ async def delivery(datasette: Datasette, request: Request) -> object:
     return await page.rendered(datasette, request, "simtrail-delivery.html", context)
 
 
-def read(connection: sqlite3.Connection, position: int, role: Role | None) -> dict[str, object] | None:
+def read(connection: sqlite3.Connection, position: int, role: roles.Role | None) -> dict[str, object] | None:
     """What the page shows; None where there is no such delivery."""
     row = connection.execute("SELECT * FROM deliveries WHERE position = ?", (position,)).fetchone()
     if row is None:
@@ -53,12 +53,11 @@ def read(connection: sqlite3.Connection, position: int, role: Role | None) -> di
         return connection.execute(sql, (position,)).fetchall()
 
     cards = at("sim_events", "item")
+    contents = at("delivery_contents") if roles.may_see(role, "delivery_contents") else []
     return {
         "delivery": row,
         "anomalies": json.loads(row["anomalies"]),
-        "body": _pretty(row["body"]) if role is not None and role.personal else None,
-        "headers": json.loads(row["headers"]) if row["headers"] else None,
-        "may_see_body": role is not None and role.personal,
+        "contents": _shown(contents[0]) if contents else None,
         "cards": [{**dict(card), "changes": json.loads(card["changes"])} for card in cards[:ROWS]],
         "more_cards": len(cards) > ROWS,
         "progress": at("job_progress"),
@@ -88,8 +87,7 @@ def read(connection: sqlite3.Connection, position: int, role: Role | None) -> di
 async def body(datasette: Datasette, request: Request) -> object:
     """The body as it was received, byte for byte, from the log, to be kept as a file."""
     page.require_role()
-    role = ROLE.get()
-    if role is None or not role.personal:
+    if not roles.may_see(ROLE.get(), "delivery_contents"):
         msg = "a body as it was received may name people"
         raise Forbidden(msg)
     position = _position(request)
@@ -114,10 +112,17 @@ def _position(request: Request) -> int:
     return int(page.key_of(request))
 
 
-def _pretty(text: str | None) -> dict[str, object]:
+def _shown(contents: Row) -> dict[str, object]:
+    """What came, as people read it."""
+    return {
+        "remote": contents["remote"],
+        "headers": json.loads(contents["headers"]),
+        "body": _pretty(contents["body"]),
+    }
+
+
+def _pretty(text: str) -> dict[str, object]:
     """A published body as people read it: JSON indented, all else as it is; and whether it was cut."""
-    if text is None:
-        return {"text": "", "cut": False, "json": False}
     try:
         shown, is_json = json.dumps(json.loads(text), ensure_ascii=False, indent=2), True
     except (ValueError, RecursionError):

@@ -6,13 +6,15 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from audit.site import page
+from audit.site import attributes, page
+from audit.site.access import ROLE
 from audit.site.chart import Mark, Span, timeline
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
+    from audit.roles import Role
     from audit.site.installation import Datasette, Request
     from audit.site.page import Row
 
@@ -29,14 +31,15 @@ async def sim(datasette: Datasette, request: Request) -> object:
     """The page."""
     key = page.key_of(request)
     before = page.after_of(request)
-    told, reached = await page.read(datasette, lambda connection: read(connection, key, before, datetime.now(UTC)))
+    role, now = ROLE.get(), datetime.now(UTC)
+    told, reached = await page.read(datasette, lambda connection: read(connection, key, before, now, role))
     if told is None:
         return await page.missing(datasette, request, "sim", key)
     return await page.rendered(datasette, request, "simtrail-sim.html", {**told, "reached": reached})
 
 
 def read(
-    connection: sqlite3.Connection, key: str, before: tuple[int, int] | None, now: datetime
+    connection: sqlite3.Connection, key: str, before: tuple[int, int] | None, now: datetime, role: Role | None
 ) -> dict[str, object] | None:
     """What the page shows; None where there is no such card."""
     card = connection.execute("SELECT * FROM sims WHERE sim = ?", (key,)).fetchone()
@@ -60,6 +63,7 @@ def read(
         "more": more,
         "first_page": before is None,
         "jobs": _jobs(connection, key),
+        "attributes": attributes.read(connection, "sim_attributes", key, role),
     }
 
 

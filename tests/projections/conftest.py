@@ -146,6 +146,10 @@ def check(audit: Path) -> None:
                OR callbacks <> (SELECT count(*) FROM job_progress p WHERE p.job = jobs.job)
         """
         assert connection.execute(late).fetchall() == []
+        for table in ("sim_attributes", "bill_attributes"):
+            assert connection.execute(f"SELECT * FROM {table} WHERE attributes IN ('', '{{}}')").fetchall() == []
+        ours = "SELECT count(*), (SELECT count(*) FROM delivery_contents) FROM deliveries"
+        assert len(set(connection.execute(ours).fetchone())) == 1
         for search in SEARCHES:
             # Fails unless the index is that of the rows as they are.
             connection.execute(f"INSERT INTO {search.name}({search.name}, rank) VALUES ('integrity-check', 1)")

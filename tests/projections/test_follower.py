@@ -135,9 +135,16 @@ def test_a_read_model_of_an_earlier_version_is_made_anew(world, tables_of):
     with closing(sqlite3.connect(world.audit)) as connection, connection:
         connection.execute("ALTER TABLE sims ADD COLUMN gone TEXT")
         connection.execute("ALTER TABLE rebuilds ADD COLUMN gone INTEGER")
+        # As version 3 had it: what a rebuild changed in personal data was for everybody.
+        connection.execute("DROP TABLE rebuild_personal_changes")
+        connection.execute("DROP VIEW quarantine_contents")
+        connection.execute("DROP TABLE delivery_contents")
+        connection.execute("INSERT INTO rebuild_changes VALUES (1, 'users', 'changed', '[]', 1, 'a name')")
     world.send({"type": "msu_lock", "items": []})
     follow(world.log, world.audit, lambda: world.configuration, stop=threading.Event(), once=True, by=BY)
     assert tables_of(world.audit)["sims"] == expected["sims"]
+    assert tables_of(world.audit)["delivery_contents"][0] == expected["delivery_contents"][0]
+    assert "a name" not in str(world.rows("SELECT * FROM rebuild_changes"))
     assert tables_of(world.audit)["tracking"][0][1] == 2
     assert world.rows("SELECT reason, position, code_version, started_at FROM rebuilds") == [
         {

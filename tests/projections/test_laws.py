@@ -31,7 +31,9 @@ CARDS = st.fixed_dictionaries(
         "status": st.sampled_from(["active", "blocked", "terminated", 3, "сервис"]),
         "balance": st.sampled_from(["-15.20", 120, "1e999999999", None]),
         "tariff": st.sampled_from(["M2M-5", "M2M-6", "nul\0"]),
+        # Without a column of their own: kept apart, and to be carried along.
         "colour": st.sampled_from(["red", "blue"]),
+        "size": st.integers(1, 2),
     },
 )
 BILLS = st.fixed_dictionaries(
@@ -42,6 +44,8 @@ BILLS = st.fixed_dictionaries(
         "amount": st.sampled_from(["12345.67", 1, 2**62]),
         "date": st.sampled_from(["01.12.2025", "2026-03-01", "nonsense", 253402300799]),
         "paid": st.booleans(),
+        "manager": st.sampled_from(["А", "Б"]),
+        "desk": st.integers(1, 2),
     },
 )
 FILES = st.sampled_from([{"type": "base64", "name": "a", "body": "QQ=="}, {"body": "!"}, 1])
@@ -257,7 +261,9 @@ def test_a_redelivery_of_everything_changes_no_state(told, story):
     with told(deliveries) as world:
         states = {
             "sims": "SELECT * FROM sims ORDER BY sim",
+            "sim_attributes": "SELECT * FROM sim_attributes ORDER BY sim",
             "bills": "SELECT * FROM bills ORDER BY bill",
+            "bill_attributes": "SELECT * FROM bill_attributes ORDER BY bill",
             "accounts": "SELECT source, state, state_since, bill, open_bills, open_kopecks FROM accounts ORDER BY source",
             "jobs": "SELECT job, state, processed, percentage, count, completed_at, awaiting FROM jobs ORDER BY job",
             "files": "SELECT * FROM files ORDER BY sha256",

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from projections import bulk, difference, gate, read_model, rebuild
+from projections import bulk, difference, gate, read_model, rebuild, replacement
 from projections.follower import follow
+from projections.record import INSTALLED
 from schema.configuration import Configuration
 from schema.errors import ReadModelError
 from schema.log import open_to_read
@@ -226,6 +227,24 @@ def test_rebuilds_survive_rebuilds(world, built):
     rebuild.keep_rebuilds(world.audit, path)
     rebuild.swap(path, world.audit)
     assert world.row("SELECT reason FROM rebuilds")["reason"] == "first"
+
+
+def test_changes_of_personal_data_are_recorded_apart(world):
+    """What everybody may read of a rebuild holds no row of a table that few may see; together they are all of it, in order."""
+    world.send({"type": "package_empty", "items": [{**CARD, "plan_code": "M2M-5"}]})
+    world.project()
+    aliases = Configuration().sim_aliases
+    learned = Configuration(sim_aliases={**aliases, "tariff": (*aliases["tariff"], "plan_code")})
+    with open_to_read(world.log) as log:
+        replacement.replace(log, world.audit, learned, last=1, reason="learned", by=INSTALLED)
+    world.configuration = learned
+    told = "SELECT n, table_name, kind, columns FROM"
+    shown, personal = (world.rows(f"{told} {table}") for table in ("rebuild_changes", "rebuild_personal_changes"))
+
+    assert {row["table_name"] for row in shown} == {"sims", "sim_events"}
+    assert [(row["table_name"], row["kind"]) for row in personal] == [("sim_attributes", "removed")]
+    assert "M2M-5" in personal[0]["columns"]
+    assert sorted(row["n"] for row in [*shown, *personal]) == [1, 2, 3]
 
 
 def test_a_process_of_its_own_loads_the_same_tables(world, samples, built, tables_of, monkeypatch):

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 from sqlite_utils import Database
 
-from schema import tables
+from schema import search, tables, views
 from schema.tables import TABLES
 
 
@@ -36,6 +36,18 @@ def test_every_reference_can_be_followed_back_by_an_index(database, table):
     """Whoever looks from a card to its events, or from a delivery to its rows, finds an index."""
     indexed = {index.columns[0] for index in database.table(table.name).indexes} | {table.key[0]}
     assert set(table.references) - {"source"} <= indexed
+
+
+def test_what_is_personal_is_in_tables_of_their_own(database):
+    """No table that everybody may see has a column of these, and no view of it shows one."""
+    apart = {"remote", "headers", "body", "attributes", "first_name", "last_name"}
+    for name in (set(tables.BY_NAME) - tables.PERSONAL) | (set(views.VIEWS) - views.PERSONAL):
+        columns = {row[1] for row in database.execute(f"PRAGMA table_info({name})").fetchall()}
+        assert columns
+        assert columns & apart == set(), name
+    assert set(views.VIEWS) >= views.PERSONAL
+    assert {each.name for each in search.SEARCHES} >= search.PERSONAL
+    assert {each.table for each in search.SEARCHES if each.name in search.PERSONAL} <= tables.PERSONAL
 
 
 def test_sums_are_shown_to_the_kopeck(database):

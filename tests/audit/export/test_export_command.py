@@ -61,7 +61,7 @@ def test_personal_data_is_exported_when_asked_for(month, tmp_path) -> None:
 
     assert result.exit_code == 0, result.output
     assert {path.stem for path in (tmp_path / "out").iterdir()} - {"datapackage", "files"} == set(PARTS) - {"files"}
-    assert "body" in rows(tmp_path / "out", "deliveries")[0]
+    assert "body" in rows(tmp_path / "out", "delivery_contents")[0]
     assert "--personal-data" not in result.stderr
 
 
@@ -72,7 +72,7 @@ def test_every_option_is_heeded(month, tmp_path, given_by: str) -> None:
         "from": "2026-05-08",
         "to": "2026-05-15T03:00:00+03:00",
         "source": "other",
-        "tables": "sims, deliveries",
+        "tables": "sims, deliveries, delivery_contents",
         "format": "ndjson",
         "out": str(tmp_path / "out"),
         "data": str(month.folder),
@@ -88,12 +88,13 @@ def test_every_option_is_heeded(month, tmp_path, given_by: str) -> None:
 
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
-    assert left(out) == {"datapackage.json", "sims.ndjson", "deliveries.ndjson"}
+    assert left(out) == {"datapackage.json", "sims.ndjson", "deliveries.ndjson", "delivery_contents.ndjson"}
     deliveries = [json.loads(line) for line in (out / "deliveries.ndjson").read_bytes().splitlines()]
     assert {row["source"] for row in deliveries} == {"other"}
     times = [row["received_at"] for row in deliveries]
     assert "2026-05-08" <= min(times) < max(times) < "2026-05-15"
-    assert "body" in deliveries[0]
+    contents = [json.loads(line) for line in (out / "delivery_contents.ndjson").read_bytes().splitlines()]
+    assert [row["position"] for row in contents] == [row["position"] for row in deliveries]
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson", "parquet", "xlsx"])

@@ -65,13 +65,6 @@ def test_another_name_is_refused_with_those_that_can_be_chosen(name: str) -> Non
     assert str(refused.value).endswith(", ".join(part for part in PARTS if part not in PERSONAL))
 
 
-def test_what_is_withheld_goes_with_the_events() -> None:
-    """Who may not have the events as received is not shown the columns that an auditor doesn't see either."""
-    assert select(["deliveries"], allowed=ALL).withheld("deliveries") == frozenset()
-    assert select(["deliveries"], allowed=ALL - {EVENTS}).withheld("deliveries") == {"body", "headers", "remote"}
-    assert select(["deliveries"], allowed=ALL - {EVENTS}).withheld("jobs") == frozenset()
-
-
 def test_a_range_that_holds_no_moment_is_refused() -> None:
     """A range whose end isn't behind its beginning is a mistake, not an empty export."""
     early, late = moment("2026-05-01"), moment("2026-05-02")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -9,6 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -16,9 +18,10 @@ import pytest
 from audit import folder as folders
 from audit import users
 from audit.roles import Role
+from schema import search, tables, views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from audit.folder import DataFolder
@@ -203,8 +206,44 @@ def test_what_is_public_is_an_auditors(copy: DataFolder, publish, browser, log_i
         assert client.get("/audit/users.json").status_code == 200
 
 
-def test_plain_datasette_serves_the_tables(month: DataFolder) -> None:
-    """Without our plugin the same file and description are served: nothing in them needs it."""
+def test_plain_datasette_serves_the_tables_but_for_personal_data(month: DataFolder) -> None:
+    """Without our plugin the same file and description are served; who is nobody sees no personal data, and runs no SQL."""
+    shown = (
+        "/",
+        "/audit",
+        "/audit/jobs",
+        "/audit/deliveries/1",
+        "/audit/quarantine",
+        "/audit/timeline_of_sim",
+        "/-/databases",
+    )
+    indexes = [
+        f"/audit/{name}{part}" for name in search.PERSONAL for part in ("", "_config", "_data", "_docsize", "_idx")
+    ]
+    queries = ("orders_of_user", "search_users", "search_bodies?text=html", "quarantined_contents.json")
+    refused = [f"/audit/{name}" for name in (*tables.PERSONAL, *views.PERSONAL, *queries)] + indexes
+    refused += [f"/audit/{name}.csv" for name in tables.PERSONAL] + ["/audit/delivery_contents/1"]
+    refused += [f"/audit.json?{urlencode({'sql': sql})}" for sql in ("select * from users", "select 1")]
+    refused += [f"/audit/jobs.json?{urlencode({'_where': 'exists(select 1 from users)'})}"]
+    refused += [
+        f"/audit/deliveries.json?_through={json.dumps({'table': 'users', 'column': 'last_name', 'value': 'x'})}"
+    ]
+
+    anybody = plain(month, shown, None)
+    assert {path: status for path, (status, _) in anybody.items()} == dict.fromkeys(shown, 200)
+    assert {path: status for path, (status, _) in plain(month, refused, None).items()} == dict.fromkeys(refused, 403)
+    with closing(sqlite3.connect(month.read_model)) as connection:
+        people = {name for row in connection.execute("SELECT first_name, last_name FROM users") for name in row}
+    for path, (_, text) in anybody.items():
+        assert not [each for each in {*people, "203.0.113.7"} if each in text], path
+    for actor in ({"id": "a", "role": "privacy"}, {"id": "root"}):
+        assert {status for status, _ in plain(month, refused, actor).values()} == {200}
+    auditor = plain(month, refused, {"id": "b", "role": "auditor"})
+    assert {status for status, _ in auditor.values()} == {403}
+
+
+def plain(month: DataFolder, paths: Iterable[str], actor: dict[str, str] | None) -> dict[str, tuple[int, str]]:
+    """What a Datasette without our plugin answers to somebody who is known to it, or to nobody."""
     import asyncio  # noqa: PLC0415
 
     from datasette.app import Datasette  # type: ignore[import-untyped] # noqa: PLC0415
@@ -217,12 +256,13 @@ def test_plain_datasette_serves_the_tables(month: DataFolder) -> None:
     pm.unregister(plugin)
     try:
         datasette = Datasette([str(month.read_model)], metadata=parse_metadata(metadata_path().read_text()))
+        cookies = {} if actor is None else {"ds_actor": datasette.sign({"a": actor}, "actor")}
 
-        async def statuses() -> list[int]:
-            paths = ("/", "/audit", "/audit/jobs", "/audit/users", "/audit/timeline_of_sim", "/-/databases")
-            return [(await datasette.client.get(path)).status_code for path in paths]
+        async def answered() -> dict[str, tuple[int, str]]:
+            answers = {path: await datasette.client.get(path, cookies=cookies) for path in paths}
+            return {path: (answer.status_code, answer.text) for path, answer in answers.items()}
 
-        assert asyncio.run(statuses()) == [200] * 6
+        return asyncio.run(answered())
     finally:
         pm.register(plugin, "simtrail")
 

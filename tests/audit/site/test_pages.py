@@ -19,6 +19,7 @@ from audit import folder as folders
 from audit import projector
 from audit.roles import Role
 from audit.site import front, job, sim
+from schema import tables
 from schema.event import Delivery, WebhookReceived, instant, uuid7
 from schema.log import open_to_append, open_to_read
 
@@ -124,7 +125,7 @@ def test_a_cards_history_is_listed_whole_across_its_pages(
     listed: list[tuple[int, int]] = []
     before = None
     while True:
-        told = sim.read(model, card, before, datetime.now(UTC))
+        told = sim.read(model, card, before, datetime.now(UTC), Role.AUDITOR)
         assert told is not None
         entries: list[dict[str, tuple[int, int]]] = told["entries"]  # type: ignore[assignment]
         assert len(entries) <= 7
@@ -209,6 +210,22 @@ def test_silence_is_never_shown_as_payment(as_role: AsRole, model: sqlite3.Conne
     assert "the silence suggests that the bill was settled by" in said
     assert "Paid not known to be" in said
     assert "no notice came" in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "field"), [("sim", "sim_attributes", "comment"), ("bill", "bill_attributes", "manager")]
+)
+def test_other_fields_are_shown_to_who_may_see_them(
+    as_role: AsRole, model: sqlite3.Connection, kind: str, table: str, field: str
+) -> None:
+    """What has no column stands on the page of a card or bill for a privacy officer, and nowhere for an auditor."""
+    subject, attributes = model.execute(f"SELECT {kind}, attributes FROM {table} LIMIT 1").fetchone()
+    value = json.loads(attributes)[field]
+
+    assert f"Other fields sent {field} {value}" in text_of(as_role(Role.PRIVACY).get(f"/{kind}/{key(subject)}").text)
+    of_auditor = text_of(as_role(Role.AUDITOR).get(f"/{kind}/{key(subject)}").text)
+    assert "Other fields" not in of_auditor
+    assert value not in of_auditor
 
 
 def test_a_delivery_is_downloaded_byte_for_byte(as_role: AsRole, month: DataFolder, model: sqlite3.Connection) -> None:
@@ -362,7 +379,7 @@ def test_events_seconds_apart_can_be_told_apart_on_a_timeline(tmp_path: Path) ->
     )
     with closing(sqlite3.connect(folder.read_model)) as connection:
         connection.row_factory = sqlite3.Row
-        told = sim.read(connection, "main:8970100000000000013", None, datetime.now(UTC))
+        told = sim.read(connection, "main:8970100000000000013", None, datetime.now(UTC), Role.AUDITOR)
     assert told is not None
     drawing = str(told["drawing"])
     titles = re.findall(r"<title>([^<]*)</title>", drawing)
@@ -381,9 +398,9 @@ def test_nothing_that_is_sent_breaks_a_page(
     """Markup, quotes, paths and line breaks in every field of cards, jobs, bills and files are shown as text."""
     folder = folders.create(tmp_path / "data")
     bodies: list[object] = [
-        {"qid": HOSTILE, "queue": HOSTILE, "added": 1, "handler": HOSTILE, "items": [{"id": HOSTILE, "tariff": HOSTILE, "groups": [HOSTILE]}],
+        {"qid": HOSTILE, "queue": HOSTILE, "added": 1, "handler": HOSTILE, "items": [{"id": HOSTILE, "tariff": HOSTILE, "groups": [HOSTILE], HOSTILE: [HOSTILE, 10**400]}],
          "user": {"id": HOSTILE, "first_name": HOSTILE, "last_name": HOSTILE, "company_id": HOSTILE}, "status": {"count": 1, "process": 1, "percentage": 100}},
-        {"type": "generate_bill", "items": [{"id": HOSTILE, "number": HOSTILE, "amount": HOSTILE, "period": HOSTILE}],
+        {"type": "generate_bill", "items": [{"id": HOSTILE, "number": HOSTILE, "amount": HOSTILE, "period": HOSTILE, HOSTILE: HOSTILE}],
          "files": [{"type": "base64", "format": HOSTILE, "name": HOSTILE, "body": "PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg=="}]},
         {"type": HOSTILE, "items": HOSTILE},
     ]  # fmt: skip
@@ -404,7 +421,7 @@ def test_nothing_that_is_sent_breaks_a_page(
     ]
     paths += [
         f"/audit/{table}"
-        for table in ("sims", "jobs", "bills", "files", "users", "deliveries", "sim_events", "delivery_files")
+        for table in (*tables.PERSONAL, "sims", "jobs", "bills", "files", "deliveries", "sim_events", "delivery_files")
     ]
     with publish(folder) as url, browser(url) as client:
         for path in paths:
