@@ -119,19 +119,19 @@ def _jobs(connection: sqlite3.Connection, now: datetime) -> dict[str, object]:
 
 def _days(connection: sqlite3.Connection, since: date, until: date) -> dict[str, object]:
     """Deliveries of each day, and those among them that were not understood, by the indexes of their times and outcomes."""
-    counted = dict(
-        connection.execute(
-            "SELECT substr(received_at, 1, 10) AS day, count(*) FROM deliveries WHERE received_at >= ? GROUP BY day",
-            (since.isoformat(),),
-        ).fetchall()
-    )
+    rows = connection.execute(
+        "SELECT substr(received_at, 1, 10) AS day, count(*), min(position) FROM deliveries WHERE received_at >= ? GROUP BY day",
+        (since.isoformat(),),
+    ).fetchall()
+    counted = {day: count for day, count, _ in rows}
+    # From the first position of these days: when each was received is in its row, and those of earlier years are not read.
     not_read = dict(
         connection.execute(
             """
             SELECT substr(received_at, 1, 10) AS day, count(*) FROM deliveries
-            WHERE outcome IN ('unrecognised', 'unreadable') AND +received_at >= ? GROUP BY day
+            WHERE outcome IN ('unrecognised', 'unreadable') AND position >= ? AND +received_at >= ? GROUP BY day
             """,
-            (since.isoformat(),),
+            (min((first for _, _, first in rows), default=0), since.isoformat()),
         ).fetchall()
     )
     drawn = []

@@ -448,3 +448,28 @@ def test_an_empty_installation_has_a_front_page(
 
     for words in ("Log head 0", "nothing yet", "No SIM card has been named yet", "Nothing has been received yet"):
         assert words in said
+
+
+def test_the_front_page_counts_by_day_what_was_not_understood(tmp_path: Path) -> None:
+    """Also where the clock was put back meanwhile; what is older than the days shown is not counted."""
+    now = datetime.now(UTC)
+    folder = folders.create(tmp_path / "data")
+    ages = (40, 29, 3, 35, 3, 0)  # Days: the positions are not in the order of the times.
+    events = [
+        WebhookReceived(
+            uuid7(now, os.urandom), 1, Delivery(instant(now - timedelta(days=age)), "main", "", {}, b"?%d" % n)
+        )
+        for n, age in enumerate(ages)
+    ]
+    with open_to_append(folder.log) as log:
+        log.append(events)
+    projector.run(folder, once=True)
+    with closing(sqlite3.connect(folder.read_model)) as connection:
+        connection.row_factory = sqlite3.Row
+        days: dict[str, object] = front.read(connection, now)["days"]  # type: ignore[assignment]
+
+    assert (days["count"], days["not_read"]) == (4, 4)
+    drawn = re.findall(r"<title>([-\d]+): (\d+) deliveries, (\d+) not understood", str(days["drawing"]))
+    assert drawn == [
+        ((now - timedelta(days=age)).date().isoformat(), str(n), str(n)) for age, n in ((29, 1), (3, 2), (0, 1))
+    ]
