@@ -96,6 +96,13 @@ def test_a_bills_go_with_the_bill(world):
     assert kept(world.rows(stored)) == {"main:501": ({"manager": "B", "desk": 1, "floor": 2}, 4)}
 
 
+def test_they_follow_a_bill_to_its_id(world):
+    """A bill known by its number takes them along when its id comes."""
+    world.send(bills("generate_bill", {"number": "M-1", "manager": "A"}))
+    world.send(bills("unpaid_bill_3", {"id": 501, "number": "M-1"}))
+    assert kept(world.rows("SELECT * FROM bill_attributes")) == {"main:501": ({"manager": "A"}, 2)}
+
+
 def test_they_end_where_they_would_grow_without_end(world, sims, monkeypatch):
     """A sender that names each field anew makes no row without bounds: what came last is kept, or what was known if that is late."""
     monkeypatch.setattr(attributes, "ATTRIBUTES_CHARACTERS", 30)
