@@ -199,6 +199,8 @@ TABLES = (
         {"position": "integer!", "remote": "text!", "headers": "text!", "body": "text!"},
         ("position",),
         _POSITION,
+        # Who asks which address sent; and without any index Datasette counts rows by reading all bodies: 0.07 s a million.
+        (("remote",),),
         without_rowid=False,
         personal=True,
     ),
