@@ -34,6 +34,7 @@ def startup(datasette: Datasette) -> None:
     """Hold every connection to what the role of its request may see."""
     if installation(datasette) is not None:
         access.hold(datasette)
+        permissions.remember(datasette)
 
 
 @hookimpl
