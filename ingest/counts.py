@@ -91,10 +91,11 @@ def counting(append: Append, counts: Counts, timer: Callable[[], float]) -> Appe
         seconds = timer() - began
         counts.commit_s.add(seconds)
         counts.group.add(len(batch))
-        for event in batch:
-            delivery = event.delivery
-            counts.recorded[delivery.source] += 1
-            counts.recorded_bytes[delivery.source] += len(delivery.body)
+        deliveries = [event.delivery for event in batch]
+        for source in {delivery.source for delivery in deliveries}:  # Most groups have one.
+            sizes = [len(delivery.body) for delivery in deliveries if delivery.source == source]
+            counts.recorded[source] += len(sizes)
+            counts.recorded_bytes[source] += sum(sizes)
         if counts.lines is not None:
             counts.lines.recorded(batch, positions, seconds)
         return positions

@@ -48,6 +48,10 @@ PORT = 8080
 TICKS_PER_S = 10
 """How often uvicorn looks around."""
 
+SWITCH_S = 0.000_2
+"""After so many seconds a thread that waits for the interpreter gets it. The writer needs it a few times a commit, for
+microseconds; by Python's default, five milliseconds, it got it when the event loop had nothing more to do."""
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _lines = structlog.get_logger("simtrail.server")
@@ -114,6 +118,7 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
         # What is loaded by now stays: the collector would go through it all, now and then, while deliveries wait.
         gc.collect()
         gc.freeze()
+        sys.setswitchinterval(SWITCH_S)
         server.run(sockets=[listener])
     _lines.info("stopped", reason=writer.failure)
     return 0 if writer.failure is None else 1

@@ -51,6 +51,8 @@ class ShortcutProtocol(HttpProtocol):
         self._take = config.app.take if isinstance(config.app, Receiver) else None
         self._forwarded = ProxyHeadersMiddleware(_nothing, config.forwarded_allow_ips) if config.proxy_headers else None
         self._reading = False
+        self._headers: list[tuple[bytes, bytes]] | None = None
+        self._head = b""
         self._begun: tuple[RequestResponseCycle, ASGI3Application] | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -99,8 +101,11 @@ class ShortcutProtocol(HttpProtocol):
             super()._start_asgi_task(cycle, cast("ASGI3Application", answer))
             return
         cycle.response_started = cycle.response_complete = True
-        head = b"".join([b"%s: %s\r\n" % header for header in cycle.default_headers])
-        self.transport.write(OK % (head, len(answer), b"" if cycle.keep_alive else CLOSE, answer))
+        if cycle.default_headers is not self._headers:
+            # uvicorn makes them anew each second, for the date.
+            self._headers = cycle.default_headers
+            self._head = b"".join([b"%s: %s\r\n" % header for header in cycle.default_headers])
+        self.transport.write(OK % (self._head, len(answer), b"" if cycle.keep_alive else CLOSE, answer))
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()

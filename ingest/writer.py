@@ -2,7 +2,7 @@
 
 Deliveries wait on the event loop. All that wait, within the bounds of a group, are handed to
 the thread at once, which appends them in one commit, takes those that came meanwhile as its
-next group, and wakes the loop once, which answers. So the busier the receiver, the
+next group if they are many, and wakes the loop once, which answers. So the busier the receiver, the
 larger its groups, and nothing is waited for when it is not.
 
 **When a commit fails.** The deliveries of that group are refused; none of them is ever
@@ -45,6 +45,13 @@ if TYPE_CHECKING:
 
     from schema.event import Delivery
 
+TAKEN_AT_ONCE = 16
+"""So many that wait are the next group as soon as a commit is done. Fewer are left to the loop, which hands them over
+with all that it reads in its turn: two small groups cost more than the one that they could have been."""
+
+DRAWN_BYTES = 16 * 1024
+"""Randomness that is drawn at once: for some 1,600 ids."""
+
 TRIAL_EVERY = timedelta(seconds=1)
 """A trial costs an fsync, and anyone may ask for one: so many a second at most."""
 
@@ -80,6 +87,7 @@ class Writer:
         self._checkpoint = checkpoint
         self._clock = clock
         self._entropy = entropy
+        self._drawn = b""
         # The door guards what the loop and the end of the block both touch: who waits,
         # whether more may, and that no group enters the queue behind the None that ends it.
         self._door = threading.Lock()
@@ -203,7 +211,8 @@ class Writer:
                 continue
             self._commit(work)
             # Who waited for a commit as large as that is not to wait for the copying as well.
-            if self._groups.empty() or sum(len(delivery.body) for delivery, _ in work) < GROUP_BYTES:
+            others_wait = self._waiting or not self._groups.empty()
+            if not others_wait or sum(len(delivery.body) for delivery, _ in work) < GROUP_BYTES:
                 self._copy()
 
     def _copy(self) -> None:
@@ -213,13 +222,20 @@ class Writer:
             _lines.warning("the log is behind its WAL", reason=str(error))
 
     def _commit(self, group: list[_Waiting]) -> None:
-        # Drawn at once for all: each call to the system lets go of the interpreter, and the loop takes it.
-        ids = uuid7s(self._clock(), len(group), self._entropy)
+        ids = uuid7s(self._clock(), len(group), self._draw)
         positions = self._try([WebhookReceived(each, 1, one[0]) for each, one in zip(ids, group, strict=True)])
-        # By this thread: the next group need not wait until the loop has come to answering this one.
-        self._hand_over()
+        many = len(self._waiting) >= TAKEN_AT_ONCE
+        if many:
+            self._hand_over()
         if self._loop is not None:
-            _call(self._loop, self._answer, group, positions, self._failure or self._refusal or "")
+            _call(self._loop, self._answer, group, positions, self._failure or self._refusal or "", not many)
+
+    def _draw(self, size: int) -> bytes:
+        """Randomness for ids, of a stock: each call to the system lets go of the interpreter, and the loop takes it."""
+        if len(self._drawn) < size:
+            self._drawn = self._entropy(max(size, DRAWN_BYTES))
+        taken, self._drawn = self._drawn[:size], self._drawn[size:]
+        return taken
 
     def _try(self, batch: list[WebhookReceived]) -> Sequence[int] | None:
         """The positions of a batch; None, and it is known why, where it was not appended."""
@@ -244,7 +260,9 @@ class Writer:
         self._tried_at = self._clock()
         return positions
 
-    def _answer(self, group: list[_Waiting], positions: Sequence[int] | None, reason: str) -> None:
+    def _answer(self, group: list[_Waiting], positions: Sequence[int] | None, reason: str, hand_over: bool) -> None:  # noqa: FBT001 - called by the loop
+        if hand_over:
+            self._hand_over()
         outcomes: Sequence[int | LogUnavailable] = positions or [LogUnavailable(reason) for _ in group]
         for (_, answer), outcome in zip(group, outcomes, strict=True):
             try:

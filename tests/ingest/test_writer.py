@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from ingest import writer as module
 from ingest.limits import GROUP_BYTES
-from ingest.writer import Writer
+from ingest.writer import TAKEN_AT_ONCE, Writer
 from schema.errors import LogError, LogUnavailable
 from schema.event import Delivery, instant
 from schema.log_sqlite import is_passing
@@ -159,6 +159,39 @@ def test_all_that_wait_share_a_commit_and_a_wake_up(receiver: Receiver):
     assert wake_ups == 2
 
 
+@pytest.mark.parametrize(
+    ("waiting", "groups"),
+    [(TAKEN_AT_ONCE, [1, TAKEN_AT_ONCE, 2]), (TAKEN_AT_ONCE - 1, [1, TAKEN_AT_ONCE + 1])],
+)
+def test_few_that_wait_are_joined_by_those_of_the_turn(waiting: int, groups: list[int]):
+    """A commit that ends while the loop is busy takes many at once, and lets few wait for the rest that the loop reads."""
+    log, answering = Log(), Semaphore(0)
+
+    async def record() -> None:
+        loop = asyncio.get_running_loop()
+        call = loop.call_soon_threadsafe
+
+        def told(callback: Callable[..., object], *args: object) -> asyncio.Handle:
+            handle = call(callback, *args)
+            answering.release()
+            return handle
+
+        loop.call_soon_threadsafe = told  # type: ignore[assignment,method-assign]
+        recorded = [writer.recorded(delivery())]
+        await asyncio.sleep(0)
+        recorded += [writer.recorded(delivery()) for _ in range(waiting)]
+        # The loop's turn lasts until the first is committed, and goes on.
+        log.go_on.release()
+        assert answering.acquire(timeout=20)
+        recorded += [writer.recorded(delivery()) for _ in range(2)]
+        log.go_on.release(2)
+        await asyncio.gather(*recorded)
+
+    with Writer(log.append, checkpoint=no_checkpoint, clock=lambda: NOW, entropy=bytes) as writer:
+        asyncio.run(record())
+    assert log.asked == [f"append {size}" for size in groups]
+
+
 def test_what_comes_in_one_turn_of_the_loop_shares_a_commit(receiver: Receiver):
     """Also where nothing was under way before."""
     assert asyncio.run(recorded(receiver.writer, [b"x"] * 30)) == list(range(1, 31))
@@ -196,8 +229,9 @@ def test_keys_follow_the_order_of_positions(receiver: Receiver):
     assert ids == sorted(ids)
 
 
-def test_randomness_is_drawn_once_for_a_group(receiver: Receiver):
-    """And all of it is used: ids of one millisecond differ."""
+def test_randomness_is_drawn_from_a_stock(receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
+    """Once for many groups, more where a group needs more, and no byte is used twice: ids of one millisecond differ."""
+    monkeypatch.setattr(module, "DRAWN_BYTES", 250)
     drawn: list[int] = []
 
     def entropy(size: int) -> bytes:
@@ -205,11 +239,13 @@ def test_randomness_is_drawn_once_for_a_group(receiver: Receiver):
         return os.urandom(size)
 
     with Writer(receiver.tape, checkpoint=no_checkpoint, clock=lambda: NOW, entropy=entropy) as writer:
-        asyncio.run(recorded(writer, [b"x"] * 100))
+        for size in (10, 10, 10, 100):
+            asyncio.run(recorded(writer, [b"x"] * size))
     with closing(sqlite3.connect(receiver.folder / "log.db")) as connection:
         ids = [row[0] for row in connection.execute("SELECT originator_id FROM stored_events")]
-    assert len({one[-16:] for one in ids}) == 100
-    assert drawn == [10 * size for size in receiver.tape.sizes]
+    assert len({one[-16:] for one in ids}) == 130
+    assert receiver.tape.sizes == [10, 10, 10, 100]
+    assert drawn == [250, 250, 1_000]
 
 
 def test_stopping_commits_and_answers_what_waits(receiver: Receiver):
