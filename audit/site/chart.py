@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 WIDTH = 760
-LEFT = 84
-"""Room for the names of rows, or the numbers of an axis."""
+LEFT = 98
+"""Room for the names of rows, or the numbers of an axis: on a phone they are twice as large beside all else."""
 
 RIGHT = 14
 TICKS = 6
@@ -82,8 +82,8 @@ def timeline(spans: Sequence[Span], marks: Sequence[Mark], start: datetime, end:
     """A band of states over time, and under it a row for each kind of mark that there is."""
     scale = _Scale(start, end)
     rows = list(dict.fromkeys(mark.row for mark in marks))
-    band, row_height = 30, 22
-    height = band + 14 + row_height * len(rows) + 22
+    band, row_height = 30, 26
+    height = band + 14 + row_height * len(rows) + 28
     parts = [
         f'<rect class="span {span.kind}" x="{scale.x(span.start)}" y="4" width="{max(1.5, scale.x(span.end) - scale.x(span.start)):.1f}"'
         f' height="{band}"><title>{escape(span.title)}</title></rect>'
@@ -99,8 +99,8 @@ def timeline(spans: Sequence[Span], marks: Sequence[Mark], start: datetime, end:
             for mark in marks
             if mark.row == row
         ]
-    parts += _axis(scale, 4, height - 18)
-    return _svg(parts, height, title)
+    parts += _axis(scale, 4, height - 24)
+    return _svg(parts, height, title, "across")
 
 
 def curve(points: Sequence[Point], title: str) -> Markup:
@@ -131,13 +131,13 @@ def curve(points: Sequence[Point], title: str) -> Markup:
         for point in points
     ]
     parts += _axis(scale, bottom, bottom + 6)
-    return _svg(parts, bottom + 26, title)
+    return _svg(parts, bottom + 34, title, "across")
 
 
 def columns(days: Sequence[tuple[str, int, int, str]], title: str) -> Markup:
     """A column for each day: its label, its number, how much of it stands out, and what it says."""
     most = max((count for _, count, _, _ in days), default=0)
-    top, bottom = 12, 132
+    top, bottom = 12, 182
     ceiling = _round_up(most)
     parts = [
         f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>{_label(f"{number:,}", y)}'
@@ -155,8 +155,8 @@ def columns(days: Sequence[tuple[str, int, int, str]], title: str) -> Markup:
             f'<rect class="column aside" x="{x:.1f}" y="{bottom - out:.1f}" width="{width:.1f}" height="{out:.1f}"/></g>'
         )
         if n % max(1, len(days) // TICKS) == 0:
-            parts.append(f'<text class="tick" x="{x + width / 2:.1f}" y="{bottom + 18}">{escape(label)}</text>')
-    return _svg(parts, bottom + 26, title)
+            parts.append(f'<text class="tick" x="{x + width / 2:.1f}" y="{bottom + 24}">{escape(label)}</text>')
+    return _svg(parts, bottom + 30, title)
 
 
 def shares(parts: Iterable[tuple[str, int]], title: str) -> Markup:
@@ -172,12 +172,12 @@ def shares(parts: Iterable[tuple[str, int]], title: str) -> Markup:
             f"<title>{escape(kind)}: {count:,}</title></rect>"
         )
         x += width
-    return _svg(drawn, 22, title, flat=True)
+    return _svg(drawn, 22, title, "flat")
 
 
 def _axis(scale: _Scale, top: float, bottom: float) -> list[str]:
     return [
-        f'<line class="rule" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/><text class="tick" x="{x}" y="{bottom + 15}">{escape(label)}</text>'
+        f'<line class="rule" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/><text class="tick" x="{x}" y="{bottom + 20}">{escape(label)}</text>'
         for x, label in scale.ticks()
     ]
 
@@ -196,9 +196,10 @@ def _round_up(number: int) -> int:
         scale *= 10
 
 
-def _svg(parts: Iterable[str], height: float, title: str, *, flat: bool = False) -> Markup:
+def _svg(parts: Iterable[str], height: float, title: str, look: str = "") -> Markup:
+    """The drawing. Its look is ``flat``, stretched to any size, or ``across``, as wide as the page."""
     # Every part is ours, or escaped where it was put in.
     return Markup(  # noqa: S704
-        f'<svg class="chart{" flat" if flat else ""}" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}"'
-        f"{' preserveAspectRatio=' + chr(34) + 'none' + chr(34) if flat else ''}>{''.join(parts)}</svg>"
+        f'<svg class="{f"chart {look}".strip()}" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}"'
+        f"{' preserveAspectRatio=' + chr(34) + 'none' + chr(34) if look == 'flat' else ''}>{''.join(parts)}</svg>"
     )

@@ -18,7 +18,7 @@ from datasette.utils import tilde_encode  # type: ignore[import-untyped]
 from audit import folder as folders
 from audit import projector
 from audit.roles import Role
-from audit.site import front, job, sim
+from audit.site import chart, front, job, sim
 from schema import tables
 from schema.event import Delivery, WebhookReceived, instant, uuid7
 from schema.log import open_to_append, open_to_read
@@ -148,7 +148,7 @@ def test_a_cards_page_says_what_it_is_and_draws_it(as_role: AsRole, model: sqlit
     assert f'<span class="key">{row["iccid"]}</span> <span class="status {row["effective_status"]}">' in page
     spans = re.findall(r'<rect class="span (\w+)" x="([\d.]+)"[^>]* width="([\d.]+)"', page)
     assert spans[-1][0] == row["effective_status"]
-    assert float(spans[0][1]) == 84.0
+    assert float(spans[0][1]) == chart.LEFT
     assert all(float(width) > 0 for _, _, width in spans)
     places = [float(x) for _, x, _ in spans]
     assert places == sorted(places)
