@@ -24,7 +24,7 @@ from projections.rows import History, Rows
 from projections.sims import Sim
 from projections.users import UserRow
 from schema import configuration as configurations
-from schema import tables
+from schema import search, tables
 from schema.errors import ReadModelError, ReadModelOld, ReadModelOutdated
 from schema.tables import PROJECTION
 
@@ -185,6 +185,7 @@ class LiveModel(ReadModel):
             rows.write()
         for history in self.histories:
             history.write()
+        search.extend(self._connection, self._start)
         self.first_deliveries.clear()
         tracked = self._connection.execute(
             "UPDATE tracking SET position = ?, received_at = ? WHERE projection = ? AND position = ?",

@@ -7,6 +7,7 @@ Where there is much to read, a process of its own reads ahead, while this one fo
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from projections import pipe
 from projections.reading import Read, Said, read
@@ -23,7 +25,7 @@ from schema.correction import Correction
 from schema.decode import Decoder
 from schema.errors import LogAway, LogError, SimtrailError
 from schema.log import PAGE_BYTES, open_to_read
-from schema.readings import JobCallback, Notification, Unreadable, Unrecognised
+from schema.readings import JobCallback, Notification, SimCard, Unreadable, Unrecognised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,11 +53,17 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, array_like=True, frozen=True):
-    """Events on their way: what each says lies among its like, since no decoder could tell them apart."""
+    """Events on their way: what each says lies among its like, since no decoder could tell them apart.
+
+    The cards of jobs, most of which come with several callbacks, lie apart, each once:
+    of each job there is the list of their places.
+    """
 
     heads: list[tuple[int, str, str, str, str, int, str]]
     kinds: list[int]
     jobs: list[JobCallback] = []
+    named: list[list[int]] = []
+    cards: list[SimCard] = []
     notifications: list[Notification] = []
     unrecognised: list[Unrecognised] = []
     unreadable: list[Unreadable] = []
@@ -151,6 +159,7 @@ class _Ahead:
 
 def _packed(events: list[Read]) -> Page:
     page = Page([], [])
+    places: dict[int, int] = {}
     for event in events:
         page.heads.append(
             (
@@ -166,7 +175,16 @@ def _packed(events: list[Read]) -> Page:
         page.kinds.append(_KINDS[type(event.said)])
         match event.said:
             case JobCallback() as said:
-                page.jobs.append(said)
+                # By identity: what was read once is one object, which the events of the page keep.
+                named: list[int] = []
+                for card in said.sims:
+                    place = places.get(id(card))
+                    if place is None:
+                        place = places[id(card)] = len(page.cards)
+                        page.cards.append(card)
+                    named.append(place)
+                page.named.append(named)
+                page.jobs.append(replace(said, sims=()))
             case Notification() as said:
                 page.notifications.append(said)
             case Unrecognised() as said:
@@ -179,8 +197,12 @@ def _packed(events: list[Read]) -> Page:
 
 
 def _unpacked(page: Page) -> list[Read]:
+    cards = page.cards
+    jobs = (
+        replace(job, sims=tuple([cards[n] for n in named])) for job, named in zip(page.jobs, page.named, strict=True)
+    )
     said: tuple[Iterator[Said], ...] = (
-        iter(page.jobs),
+        jobs,
         iter(page.notifications),
         iter(page.unrecognised),
         iter(page.unreadable),
@@ -206,6 +228,7 @@ def _pages_of(asked: Asked) -> Iterator[Page]:
 
 def main() -> int:
     """Read what standard input asks for."""
+    gc.disable()  # What is read refers to nothing: there is nothing to be found.
     out = sys.stdout.buffer
     try:
         for page in _pages_of(_asked.decode(sys.stdin.buffer.read())):

@@ -7,11 +7,12 @@ same `fold` as when following; only how it is written differs.
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -70,7 +71,7 @@ def build(  # noqa: PLR0913 - what a rebuild needs, each by name
     """
     try:
         until = _Until(log.head() if last is None else last, moment)
-        with BulkModel(path, configuration, until.last) as model:
+        with _without_collecting(), BulkModel(path, configuration, until.last) as model:
             known = [
                 event
                 for event in log.corrections(until.last)
@@ -90,6 +91,18 @@ def build(  # noqa: PLR0913 - what a rebuild needs, each by name
         discard(path)
         raise
     return model.position
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Let the collector of cycles rest: rows and readings refer to nothing that refers to them, and are many to look through."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def catch_up(log: Log, path: Path, configuration: Configuration, last: int) -> bool:

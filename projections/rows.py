@@ -34,6 +34,7 @@ class Rows(Generic[R]):
 
     Invariant: a row that was ever read or made is held here until `forget`, and
     what is held is the truth; the database is asked only about rows not held.
+    ``_written`` is what the database has of those that it is known to have.
     """
 
     def __init__(self, connection: sqlite3.Connection, table: Table, row_type: type[R]) -> None:
@@ -43,6 +44,7 @@ class Rows(Generic[R]):
         self._connection = connection
         self._row_type = row_type
         self._held: dict[str, R | None] = {}
+        self._written: dict[str, tuple[Value, ...]] = {}
         self._changed: dict[str, None] = {}
         self._holders: dict[str, _Holders] = {columns[0]: {} for columns in table.lookups}
         key, *others = table.columns
@@ -58,11 +60,15 @@ class Rows(Generic[R]):
             column: f"SELECT r.* FROM json_each(?) asked CROSS JOIN {table.name} r ON r.{column} = asked.value AND r.source = ?"
             for column in self._holders
         }
-        self._stored = f"SELECT 1 FROM {table.name} WHERE {key} = ?"
+        self._is_stored = f"SELECT 1 FROM {table.name} WHERE {key} = ?"
         self._delete = f"DELETE FROM {table.name} WHERE {key} = ?"
         self._upsert = f"INSERT INTO {table.name} VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET " + ", ".join(
             f'"{column}" = excluded."{column}"' for column in others
         )
+        indexed = {name.rstrip("?") for index in (*table.lookups, *table.indexes) for name in index}
+        self._indexed = tuple(place for place, column in enumerate(table.columns) if place and column in indexed)
+        self._plain = tuple(place for place, column in enumerate(table.columns) if place and column not in indexed)
+        self._update = _Update(table)
 
     def get(self, key: str) -> R | None:
         """The row with this key, if there is one. To change it, change it and `put` it."""
@@ -145,15 +151,32 @@ class Rows(Generic[R]):
 
     def is_stored(self, key: str) -> bool:
         """Whether the database has a row with this key, whatever became of it since."""
-        return self._connection.execute(self._stored, (key,)).fetchone() is not None
+        return self._connection.execute(self._is_stored, (key,)).fetchone() is not None
 
     def write(self) -> None:
         """Write what changed since the last time."""
-        changed = [(key, self._held[key]) for key in self._changed]
-        gone = [(key,) for key, row in changed if row is None]
-        if gone:
-            self._connection.executemany(self._delete, gone)
-        self._connection.executemany(self._upsert, (astuple(row) for _, row in changed if row is not None))
+        gone: list[tuple[str]] = []
+        fresh: list[tuple[Value, ...]] = []
+        # SQLite touches each index of a column that a statement sets, changed or not, and a row has many, most
+        # of which stay as they are: so only those columns are set that an index needs to be told of.
+        other: dict[tuple[int, ...], list[tuple[Value, ...]]] = {}
+        for key in self._changed:
+            row = self._held[key]
+            before = self._written.pop(key, None)
+            if row is None:
+                gone.append((key,))
+                continue
+            now = self._written[key] = astuple(row)
+            if before is None:
+                fresh.append(now)
+            else:
+                other.setdefault(tuple([n for n in self._indexed if before[n] != now[n]]), []).append(now)
+        self._connection.executemany(self._delete, gone)
+        self._connection.executemany(self._upsert, fresh)
+        for places, rows in other.items():
+            set_here = (*self._plain, *places)
+            values = ((*[row[place] for place in set_here], row[0]) for row in rows)
+            self._connection.executemany(self._update[set_here], values)
         self._changed.clear()
 
     def all_rows(self) -> Iterator[tuple[Value, ...]]:
@@ -167,6 +190,7 @@ class Rows(Generic[R]):
         # From an empty table on, all there is is held: a rebuild need not ask for each new card.
         self.all_held = self._connection.execute(self._any).fetchone() is None
         self._held.clear()
+        self._written.clear()
         self._changed.clear()
         for holders in self._holders.values():
             holders.clear()
@@ -176,7 +200,23 @@ class Rows(Generic[R]):
 
     def _hold(self, found: tuple[Value, ...]) -> None:
         row = self._row_type(*found)
-        self._held[self.key_of(row)] = row
+        key = self.key_of(row)
+        self._held[key] = row
+        self._written[key] = found
+
+
+class _Update(dict[tuple[int, ...], str]):
+    """By the places of the columns that it sets, the statement that changes a row of a table."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self._table = table.name
+        self._columns = tuple(table.columns)
+
+    def __missing__(self, places: tuple[int, ...]) -> str:
+        listed = ", ".join(f'"{self._columns[place]}" = ?' for place in places)
+        statement = self[places] = f"UPDATE {self._table} SET {listed} WHERE {self._columns[0]} = ?"
+        return statement
 
 
 class History:

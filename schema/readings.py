@@ -25,7 +25,7 @@ SimNotification: TypeAlias = Literal["msu_lock", "package_empty"]
 BillNotification: TypeAlias = Literal["generate_bill", "unpaid_bill_3", "unpaid_bill_5", "unpaid_bill_6"]
 
 
-class SimCard(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class SimCard(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A «SIM card» object, as far as it was understood.
 
     ``iccid`` is 17 to 22 digits; ``msisdn`` is ``+`` and at most 15 digits;
@@ -51,7 +51,7 @@ class SimCard(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     anomalies: tuple[str, ...] = ()
 
 
-class Bill(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Bill(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A «Bill» object, as far as it was understood.
 
     ``bill_id`` is the platform's id as text; ``issued_on`` an ISO date in the
@@ -75,7 +75,7 @@ class Bill(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     anomalies: tuple[str, ...] = ()
 
 
-class File(msgspec.Struct, frozen=True, gc=False):
+class File(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An element of ``files``. ``content`` is None where base64 can't be decoded.
 
     ``name`` is the sender's: text to show, never a path.
@@ -86,7 +86,7 @@ class File(msgspec.Struct, frozen=True, gc=False):
     content: bytes | None
 
 
-class User(msgspec.Struct, frozen=True, gc=False):
+class User(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Who ordered a job. ``user_id`` and ``company_id`` are the platform's, as text."""
 
     user_id: str
@@ -95,7 +95,7 @@ class User(msgspec.Struct, frozen=True, gc=False):
     company_id: str | None
 
 
-class JobCallback(msgspec.Struct, frozen=True, gc=False):
+class JobCallback(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The state of a job (section 1).
 
     ``added_at`` is an instant in UTC. ``count``, ``process`` and ``percentage``
@@ -123,7 +123,7 @@ class JobCallback(msgspec.Struct, frozen=True, gc=False):
         return self.percentage is not None and self.percentage >= 100  # noqa: PLR2004 - per cent
 
 
-class Notification(msgspec.Struct, frozen=True, gc=False):
+class Notification(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A notification of one of the six types (section 2).
 
     ``sims`` is filled for `SIM_TYPES` and ``bills`` for `BILL_TYPES`; ``files``
@@ -138,7 +138,7 @@ class Notification(msgspec.Struct, frozen=True, gc=False):
     body: str
 
 
-class Unrecognised(msgspec.Struct, frozen=True, gc=False):
+class Unrecognised(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """JSON that is neither. ``type`` is its ``type`` field, where it has one as text.
 
     ``files`` holds what could be decoded where the body has a ``files`` array.
@@ -150,7 +150,7 @@ class Unrecognised(msgspec.Struct, frozen=True, gc=False):
     body: str
 
 
-class Unreadable(msgspec.Struct, frozen=True, gc=False):
+class Unreadable(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Bytes that are not JSON as RFC 8259 has it, nest deeper than we follow, or hold more values than are read."""
 
     reason: str

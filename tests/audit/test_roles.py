@@ -11,6 +11,7 @@ import pytest
 from audit import roles
 from audit.roles import Role
 from projections.read_model import open_to_write
+from schema import search
 from schema.configuration import Configuration
 from schema.tables import BY_NAME
 from schema.views import VIEWS
@@ -33,6 +34,7 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
             " '[]', NULL, NULL, NULL, 0, 0, 3, 'aa')"
         )
         made.execute("INSERT INTO delivery_contents VALUES (1, '203.0.113.7', '{}', 'Ivanov')")
+        search.extend(made, 0)
         made.execute("INSERT INTO sim_attributes VALUES ('main:id-1', '{}', 1)")
         made.execute("INSERT INTO users VALUES ('main:7', 'main', '7', 'Ivan', 'Ivanov', NULL, '', '', 1)")
         made.execute("CREATE TABLE of_a_later_version (a)")

@@ -43,6 +43,20 @@ def test_a_process_that_reads_ahead_reads_the_same(told, monkeypatch, events, la
         assert [event for page in here for event in page] == read(log.after(0), Decoder(LEARNED))[:last]
 
 
+def test_cards_that_come_again_are_sent_once(world, monkeypatch):
+    """A card that several callbacks of a page list alike is one object on both sides of the pipe."""
+    for done in range(3):
+        world.send(
+            b'{"qid":"1","queue":"sim_lock","status":{"count":2,"process":%d},"items":[{"id":1},{"id":2}]}' % done
+        )
+    monkeypatch.setattr(reader, "AHEAD_EVENTS", 1)
+    with open_to_read(world.log) as log:
+        (page,) = pages(log, events=10)
+    cards = [card for event in page for card in event.said.sims]
+    assert [card.platform_id for card in cards] == ["1", "2"] * 3
+    assert len({id(card) for card in cards}) == 2
+
+
 def test_reading_goes_on_from_wherever_it_is_asked_to(told, monkeypatch):
     """A read model that was put back under the follower's feet is followed from where it stands."""
     monkeypatch.setattr(reader, "AHEAD_EVENTS", 5)
