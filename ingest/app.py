@@ -40,7 +40,9 @@ Take: TypeAlias = "Callable[[Scope, bytes, Callable[[bytes | Problem], None]], b
 
 RECORDED = b'{"position": %d, "received_at": "%b", "sha256": "%b"}'
 
-WITH_RECEIPT = RECORDED.replace(b"}", b', "receipt": "/receipts/%d"}')
+RECEIPT_PATH = "/receipts/%d"
+
+WITH_RECEIPT = RECORDED.replace(b"}", b', "receipt": "%b"}' % RECEIPT_PATH.encode())
 """Where there are receipts, the answer names where the event's will be."""
 
 WEBHOOK = "/webhooks/{source}/{secret}"
@@ -187,7 +189,13 @@ class Webhooks:
         """What a delivery that was recorded is answered: the content of a 200, or why its body is not JSON."""
         if reason is not None:
             self._counts.not_json[delivery.source] += 1
-            return problems.not_json(reason, position=position, received_at=delivery.received_at, sha256=sha256)
+            return problems.not_json(
+                reason,
+                position=position,
+                received_at=delivery.received_at,
+                sha256=sha256,
+                receipt=RECEIPT_PATH % position if self._receipts else None,
+            )
         fields = position, delivery.received_at.encode(), sha256.encode()
         return WITH_RECEIPT % (*fields, position) if self._receipts else RECORDED % fields
 

@@ -32,7 +32,16 @@ RECEIVED_AT = {
 RECEIPT = {
     "type": "object",
     "required": ["position", "received_at", "sha256"],
-    "properties": {"position": POSITION, "received_at": RECEIVED_AT, "sha256": SHA256},
+    "properties": {
+        "position": POSITION,
+        "received_at": RECEIVED_AT,
+        "sha256": SHA256,
+        "receipt": {
+            "type": "string",
+            "pattern": "^/receipts/[1-9][0-9]*$",
+            "description": "Where its receipt will be; only where the log is sealed.",
+        },
+    },
 }
 
 PROBLEM = {

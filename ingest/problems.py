@@ -150,8 +150,8 @@ def body_too_large(limit: int) -> Problem:
     )
 
 
-def not_json(reason: str, *, position: int, received_at: str, sha256: str) -> Problem:
-    """The body is recorded, at that position, but is no JSON."""
+def not_json(reason: str, *, position: int, received_at: str, sha256: str, receipt: str | None = None) -> Problem:
+    """The body is recorded, at that position, but is no JSON; ``receipt`` is where there will be one, if there are any."""
     return Problem(
         HTTPStatus.BAD_REQUEST,
         f"The delivery was recorded, but its body is not JSON: {reason}",
@@ -161,6 +161,7 @@ def not_json(reason: str, *, position: int, received_at: str, sha256: str) -> Pr
             "position": position,
             "received_at": received_at,
             "sha256": sha256,
+            **({"receipt": receipt} if receipt else {}),
         },
     )
 

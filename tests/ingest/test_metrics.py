@@ -84,6 +84,30 @@ def test_refusals_are_counted_by_cause(start: Callable[..., Receiver], run: Call
     assert ("simtrail_deliveries_total", "recorded", "main") not in told
 
 
+def test_senders_without_a_place_or_patience_are_counted(
+    start: Callable[..., Receiver], run: Callable[..., Served]
+) -> None:
+    """One that comes when as many are held as may be; one that goes away in the middle of its body."""
+    receiver = start(Limits(held_deliveries=1))
+    served = run(receiver.app)
+    url = f"http://127.0.0.1:{served.port}{receiver.path}"
+    connection = served.connect()
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+    connection.sendall(head % receiver.path.encode())
+    assert connection.recv(65_536).startswith(b"HTTP/1.1 100")
+    assert httpx.post(url, content=b"{}").status_code == 503
+    connection.sendall(b"{")
+    connection.close()
+    while ("simtrail_refused_total", "gone") not in (told := samples(served)):
+        pass
+
+    assert told["simtrail_refused_total", "too_many_waiting"] == 1
+    assert told["simtrail_refused_total", "gone"] == 1
+    assert told["simtrail_deliveries_total", "refused", "main"] == 2
+    assert told["simtrail_held_deliveries",] == told["simtrail_held_bytes",] == 0
+    assert httpx.post(url, content=b"{}").status_code == 200
+
+
 def test_what_waits_is_shown(receiver: Receiver, run: Callable[..., Served]) -> None:
     """While the log is held up, the deliveries in memory and their bytes."""
     served = run(receiver.app)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from uvicorn.server import ServerState
 
 from ingest import protocol, server
-from ingest.limits import ANSWER_S, HEAD_BYTES
+from ingest.limits import ANSWER_S, BODY_WINDOW_BYTES, BODY_WINDOW_S, HEAD_BYTES
 from ingest.protocol import HttpProtocol
 from ingest.server import configuration
 
@@ -137,17 +139,51 @@ def test_a_slow_body_is_given_up(receiver: Receiver, hurried: Served, framing: b
     assert receiver.events() == []
 
 
-def test_a_body_that_comes_steadily_may_take_its_time(
-    receiver: Receiver, run: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("bytes_each", "windows", "status"), [(BODY_WINDOW_BYTES, 5, b"200"), (BODY_WINDOW_BYTES - 1, 1, b"408")]
+)
+def test_a_body_that_comes_steadily_may_take_its_time(  # noqa: PLR0913, PLR0917 - a case, and what it needs
+    receiver: Receiver,
+    run: Callable[..., Served],
+    monkeypatch: pytest.MonkeyPatch,
+    bytes_each: int,
+    windows: int,
+    status: bytes,
 ) -> None:
-    """However often the clock is looked at, what brings enough in each window is waited for."""
-    monkeypatch.setattr(protocol, "BODY_WINDOW_S", 0.25)
+    """What brings enough in each window is waited for; what brings a byte too few in one of them is not."""
+    now = 0.0
+    looks = threading.Semaphore(0)
+    looked: list[HttpProtocol] = []
+    look = HttpProtocol.look_at_clock
+
+    def look_at_ours(connection: HttpProtocol, _now: float) -> None:
+        look(connection, now)
+        looked.append(connection)
+        looks.release()
+
+    def until_looked() -> None:
+        while looks.acquire(blocking=False):
+            pass
+        # The first of them may have begun before.
+        assert looks.acquire(timeout=20)
+        assert looks.acquire(timeout=20)
+
+    monkeypatch.setattr(HttpProtocol, "look_at_clock", look_at_ours)
     monkeypatch.setattr(server, "TICKS_PER_S", 1)
     connection = run(receiver.app).connect()
-    # As fast as it can, for longer than several windows take.
-    body = b"[" + b" " * 30_000_000 + b"]"
-    connection.sendall(post(receiver.path, b"Content-Length: %d" % len(body), b"Connection: close") + body)
-    assert said(connection).startswith(b"HTTP/1.1 200 ")
+    head = post(receiver.path, b"Content-Length: %d" % (bytes_each * windows + 2), b"Connection: close") + b"["
+    connection.sendall(head)
+    until_looked()
+    for window in range(1, windows + 1):
+        connection.sendall(b" " * bytes_each)
+        while looked[-1]._received_bytes < len(head) + window * bytes_each:
+            pass
+        until_looked()
+        now += BODY_WINDOW_S
+        until_looked()
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(b"]")
+    assert said(connection).startswith(b"HTTP/1.1 %b " % status)
 
 
 def test_a_delivery_that_waits_for_the_log_is_not_given_up(receiver: Receiver, hurried: Served) -> None:

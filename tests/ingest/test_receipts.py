@@ -47,12 +47,14 @@ def app(receiver: Receiver, clock: Clock) -> ASGIApp:
     return create_app(receiver.sources, receiver.writer, clock=clock, not_json=not_json, receipts=find)
 
 
-def ask(app: ASGIApp, path: str, authorization: str | None = None, method: str = "GET") -> httpx.Response:
+def ask(
+    app: ASGIApp, path: str, authorization: str | None = None, method: str = "GET", body: bytes = BODY
+) -> httpx.Response:
     async def request() -> httpx.Response:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
             headers = {} if authorization is None else {"authorization": authorization}
-            return await client.request(method, path, headers=headers, content=BODY if method == "POST" else None)
+            return await client.request(method, path, headers=headers, content=body if method == "POST" else None)
 
     return asyncio.run(request())
 
@@ -63,6 +65,10 @@ def test_a_recorded_webhook_names_where_its_receipt_will_be(app: ASGIApp, receiv
     assert told["receipt"] == f"/receipts/{told['position']}"
     assert ask(app, told["receipt"], f"Bearer {receiver.secret}").text == f"receipt of {told['position']}\n"
 
+    told = ask(app, receiver.path, method="POST", body=b"not JSON").json()
+    assert (told["status"], told["receipt"]) == (400, f"/receipts/{told['position']}")
+
+    assert "receipt" not in ask(receiver.app, receiver.path, method="POST", body=b"not JSON").json()
     told = ask(receiver.app, receiver.path, method="POST").json()
     assert told.keys() == {"position", "received_at", "sha256"}
     assert ask(receiver.app, "/receipts/1", f"Bearer {receiver.secret}").status_code == 404
