@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -140,47 +140,46 @@ def test_a_slow_body_is_given_up(receiver: Receiver, hurried: Served, framing: b
 
 
 @pytest.mark.parametrize(
-    ("bytes_each", "windows", "status"), [(BODY_WINDOW_BYTES, 5, b"200"), (BODY_WINDOW_BYTES - 1, 1, b"408")]
+    ("windows", "status"),
+    [
+        ([BODY_WINDOW_BYTES] * 5, b"200"),
+        ([BODY_WINDOW_BYTES - 1], b"408"),
+        ([3 * BODY_WINDOW_BYTES, BODY_WINDOW_BYTES - 1], b"408"),
+    ],
 )
-def test_a_body_that_comes_steadily_may_take_its_time(  # noqa: PLR0913, PLR0917 - a case, and what it needs
-    receiver: Receiver,
-    run: Callable[..., Served],
-    monkeypatch: pytest.MonkeyPatch,
-    bytes_each: int,
-    windows: int,
-    status: bytes,
+def test_a_body_that_comes_steadily_may_take_its_time(
+    receiver: Receiver, run: Callable[..., Served], monkeypatch: pytest.MonkeyPatch, windows: list[int], status: bytes
 ) -> None:
     """What brings enough in each window is waited for; what brings a byte too few in one of them is not."""
     now = 0.0
-    looks = threading.Semaphore(0)
-    looked: list[HttpProtocol] = []
+    looks: list[tuple[float, HttpProtocol]] = []
     look = HttpProtocol.look_at_clock
 
     def look_at_ours(connection: HttpProtocol, _now: float) -> None:
-        look(connection, now)
-        looked.append(connection)
-        looks.release()
+        moment = now
+        look(connection, moment)
+        looks.append((moment, connection))
 
-    def until_looked() -> None:
-        while looks.acquire(blocking=False):
-            pass
-        # The first of them may have begun before.
-        assert looks.acquire(timeout=20)
-        assert looks.acquire(timeout=20)
+    def until_looked(sent: int, moment: float) -> None:
+        deadline = time.monotonic() + 20
+        while not looks or looks[-1][0] != moment or looks[-1][1]._received_bytes != sent:
+            assert time.monotonic() < deadline
 
     monkeypatch.setattr(HttpProtocol, "look_at_clock", look_at_ours)
     monkeypatch.setattr(server, "TICKS_PER_S", 1)
     connection = run(receiver.app).connect()
-    head = post(receiver.path, b"Content-Length: %d" % (bytes_each * windows + 2), b"Connection: close") + b"["
+    head = post(receiver.path, b"Content-Length: %d" % (sum(windows) + 2), b"Connection: close") + b"["
     connection.sendall(head)
-    until_looked()
-    for window in range(1, windows + 1):
-        connection.sendall(b" " * bytes_each)
-        while looked[-1]._received_bytes < len(head) + window * bytes_each:
-            pass
-        until_looked()
+    sent = len(head)
+    until_looked(sent, now)
+    now += 1
+    until_looked(sent, now)
+    for size in windows:
+        connection.sendall(b" " * size)
+        sent += size
+        until_looked(sent, now)
         now += BODY_WINDOW_S
-        until_looked()
+        until_looked(sent, now)
     with contextlib.suppress(ConnectionError):
         connection.sendall(b"]")
     assert said(connection).startswith(b"HTTP/1.1 %b " % status)
