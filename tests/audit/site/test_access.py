@@ -14,10 +14,12 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from datasette.app import Datasette  # type: ignore[import-untyped]
 
 from audit import folder as folders
 from audit import users
 from audit.roles import Role
+from audit.site import permissions
 from schema import search, tables, views
 
 if TYPE_CHECKING:
@@ -246,7 +248,6 @@ def plain(month: DataFolder, paths: Iterable[str], actor: dict[str, str] | None)
     """What a Datasette without our plugin answers to somebody who is known to it, or to nobody."""
     import asyncio  # noqa: PLC0415
 
-    from datasette.app import Datasette  # type: ignore[import-untyped] # noqa: PLC0415
     from datasette.plugins import pm  # type: ignore[import-untyped] # noqa: PLC0415
     from datasette.utils import parse_metadata  # type: ignore[import-untyped] # noqa: PLC0415
 
@@ -285,3 +286,23 @@ def test_another_datasette_in_this_environment_stays_as_it_is(tmp_path: Path) ->
     threads, page, has_policy, text = asyncio.run(seen())
     assert (threads, page, has_policy) == (200, 200, False)
     assert "simtrail" not in text
+
+
+def test_what_a_description_allows_is_looked_up_once_a_table(month: DataFolder) -> None:
+    """Datasette's own look-up copies the whole description; with it remembered, each table still has its own answer."""
+    described = {"databases": {"audit": {"tables": {"users": {"allow": False}, "sims": {"allow": True}}}}}
+    datasette = Datasette([str(month.read_model)], metadata=described)
+    looked_up: list[str] = []
+    look_up = datasette._table_permission_allows
+
+    def counted(database: str, table: str) -> object:
+        looked_up.append(table)
+        return look_up(database, table)
+
+    datasette._table_permission_allows = counted
+    permissions.remember(datasette)
+
+    for _ in range(3):
+        answers = [datasette._table_permission_allows("audit", table) for table in ("users", "sims", "jobs")]
+        assert answers == [[False], [True], []]
+    assert looked_up == ["users", "sims", "jobs"]
