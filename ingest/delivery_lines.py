@@ -8,7 +8,6 @@ they are not taken, lines are left out, and the next one says how many.
 from __future__ import annotations
 
 import threading
-from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 import msgspec
@@ -22,8 +21,12 @@ if TYPE_CHECKING:
 
     from schema.event import WebhookReceived
 
-WAITING = 100
-"""Groups and refusals that may wait to be written: of full groups some 20 MB, without their bodies."""
+WAITING_LINES = 100_000
+"""Lines that may wait to be written: some 20 MB."""
+
+GATHER_S = 0.1
+"""From a first line to its writing, with all that have come until then: a thread that woke for each group would
+cost the writer and the event loop a turn with the interpreter each time."""
 
 REFUSALS_PER_S = 10
 """Lines of refusals a second at most: who guesses secrets must not fill the disk. The metrics count all."""
@@ -61,7 +64,11 @@ class DeliveryLines:
     def __init__(self, out: BinaryIO, clock: Callable[[], datetime]) -> None:
         self._out = out
         self._clock = clock
-        self._queue: Queue[list[Recorded | Refused] | None] = Queue(WAITING)
+        # Guards who waits. The events wake the thread: there is a line, there will be no more.
+        self._door = threading.Lock()
+        self._waiting: list[Recorded | Refused] = []
+        self._some = threading.Event()
+        self._ended = threading.Event()
         self._left_out = 0
         self._second = ""
         self._refusals = 0
@@ -101,10 +108,13 @@ class DeliveryLines:
         self._put([Refused(source or None, cause, "refused", "simtrail.deliveries", "warning", at, left_out)])
 
     def _put(self, lines: list[Recorded | Refused]) -> None:
-        try:
-            self._queue.put_nowait(lines)
-        except Full:
-            self._left_out += len(lines)
+        with self._door:
+            if len(self._waiting) + len(lines) > WAITING_LINES:
+                self._left_out += len(lines)
+                return
+            self._waiting += lines
+        if not self._some.is_set():
+            self._some.set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -116,30 +126,22 @@ class DeliveryLines:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Behind what waits; where nobody takes that, the process must end all the same.
-        try:
-            self._queue.put(None, timeout=1)
-        except Full:
-            return
+        self._ended.set()
+        self._some.set()
+        # What waits is written first; where nobody takes that, the process must end all the same.
         self._thread.join(timeout=1)
 
     def _run(self) -> None:
-        encode = msgspec.json.Encoder().encode
-        while (lines := self._queue.get()) is not None:
-            ended = False
-            while True:
-                try:
-                    more = self._queue.get_nowait()
-                except Empty:
-                    break
-                if more is None:
-                    ended = True
-                    break
-                lines += more
+        encode_lines = msgspec.json.Encoder().encode_lines
+        ended = False
+        while not ended:
+            self._some.wait()
+            ended = self._ended.wait(GATHER_S)
+            self._some.clear()
+            with self._door:
+                lines, self._waiting = self._waiting, []
             try:
-                self._out.write(b"".join([encode(line) + b"\n" for line in lines]))
+                self._out.write(encode_lines(lines))
                 self._out.flush()
             except (OSError, ValueError):  # Nobody reads any more, or the disk is full: receiving goes on.
                 self._left_out += len(lines)
-            if ended:
-                return

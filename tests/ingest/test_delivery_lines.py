@@ -8,10 +8,13 @@ import threading
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ingest.delivery_lines import REFUSALS_PER_S, WAITING, DeliveryLines
+from ingest import delivery_lines
+from ingest.delivery_lines import REFUSALS_PER_S, DeliveryLines
 from schema.event import Delivery, WebhookReceived
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.ingest.conftest import Clock
 
 AT = "2026-05-01T00:00:00.000000Z"
@@ -64,6 +67,30 @@ def test_refusals_have_so_many_lines_a_second(clock: Clock) -> None:
     assert (told[-1]["source"], told[-1]["cause"]) == ("main", "too_slow")
 
 
+def test_lines_are_written_while_it_goes_on(clock: Clock) -> None:
+    """Soon, not at the end; and those of many groups at once."""
+    out = Told()
+    with DeliveryLines(out, clock) as lines:
+        for number in range(20):
+            lines.recorded(BATCH, [2 * number + 1, 2 * number + 2], 0.001)
+            if number % 10 == 9:
+                assert out.told.acquire(timeout=20)
+
+    assert [json.loads(line)["position"] for line in out.getvalue().splitlines()] == list(range(1, 41))
+
+
+class Told(io.BytesIO):
+    """A stream that tells of each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = threading.Semaphore(0)
+
+    def flush(self) -> None:
+        """Called behind each write."""
+        self.told.release()
+
+
 class Held(io.BytesIO):
     """A stream that takes nothing for a while."""
 
@@ -77,16 +104,18 @@ class Held(io.BytesIO):
         return super().write(data)  # type: ignore[arg-type]
 
 
-def test_a_reader_that_does_not_read_holds_nobody_up(clock: Clock) -> None:
+def test_a_reader_that_does_not_read_holds_nobody_up(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """What can't be written is left out, and told."""
+    waiting = 100
+    monkeypatch.setattr(delivery_lines, "WAITING_LINES", waiting)
     out = Held()
     with DeliveryLines(out, clock) as lines:
-        for number in range(3 * WAITING):
+        for number in range(3 * waiting):
             lines.recorded(BATCH[:1], [number + 1], 0.001)
         out.open.set()
 
     lines_left = out.getvalue().splitlines()
-    assert WAITING <= len(lines_left) < 3 * WAITING
+    assert waiting <= len(lines_left) < 3 * waiting
 
 
 def test_a_stream_that_is_broken_ends_nothing(clock: Clock) -> None:
