@@ -198,7 +198,7 @@ def receive(  # noqa: PLR0913 - one for each option
             seals=lambda: seal_state.as_json(folder.seals),
             receipts=receipts.of_folder(folder),
             forwarded_allow_ips=front.forwarded_allow_ips,
-            tls=tls.context(front.certificate, front.key) if front.certificate else None,
+            tls=tls.Certificate(front.certificate, front.key) if front.certificate else None,
         )
     sys.exit(code)
 

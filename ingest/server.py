@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from ingest.readiness import Lag, Tell
     from ingest.receipts import FindReceipt
+    from ingest.tls import Certificate
     from schema.log_place import Place
 
 HOST = "127.0.0.1"
@@ -67,7 +68,7 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     host: str = HOST,
     port: int = PORT,
     forwarded_allow_ips: str | None = None,
-    tls: SSLContext | None = None,
+    tls: Certificate | None = None,
     limits: Limits | None = None,
     delivery_lines: bool = True,
     lag: Callable[[], Lag] | None = None,
@@ -79,7 +80,7 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     Call it in the main thread. ``ready`` is given the URL, without a path, once
     requests are answered; port 0 takes a free one. ``forwarded_allow_ips`` are the proxies, as
     uvicorn has them, whose word on the sender's address is taken; none by default. With ``tls`` it is spoken
-    (see `ingest.tls`), and nothing else. Each delivery has a line in the log unless
+    (see `ingest.tls`), and nothing else; a renewed certificate is taken by itself. Each delivery has a line in the log unless
     ``delivery_lines`` is false. ``lag``, ``seals`` and ``receipts`` are as for `create_app`.
 
     Raises `ConfigurationError` where the address can't be listened on, the proxies are no addresses or the
@@ -112,7 +113,8 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
             _lines.info("receiving", url=url, log=str(place))
             ready(url)
 
-        server = Server(configuration(app, forwarded_allow_ips, tls), listening)
+        context = None if tls is None else tls.context
+        server = Server(configuration(app, forwarded_allow_ips, context), listening, tls)
         stack.enter_context(_stopped_by_signals(server))
         stack.enter_context(writer)
         # What is loaded by now stays: the collector would go through it all, now and then, while deliveries wait.
@@ -152,9 +154,10 @@ def configuration(
 class Server(uvicorn.Server):
     """uvicorn's server, which says when it answers, and when it can't."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], tls: Certificate | None = None) -> None:
         super().__init__(config)
         self._ready = ready
+        self._tls = tls
         self._shut: str | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -166,6 +169,8 @@ class Server(uvicorn.Server):
         """Called by uvicorn, ten times a second."""
         if counter % TICKS_PER_S == 0:
             self._look_at_descriptors()
+            if self._tls is not None:
+                self._tls.look()
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, HttpProtocol):
