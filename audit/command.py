@@ -178,6 +178,7 @@ def receive(  # noqa: PLR0913 - one for each option
     from ingest import server, tls  # noqa: PLC0415
 
     def ready(url: str) -> None:
+        folders.tell_receiving(folder, Address(host, int(url.rpartition(":")[2]), front.tls).url)
         if not supervised:
             click.echo(f"Receiving at {url}; Ctrl-C stops.", err=True)
 

@@ -9,13 +9,12 @@ import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fcntl import LOCK_NB, LOCK_SH, flock
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 
 from audit import keys
-from audit.folder import ROLES
+from audit.folder import ROLES, is_held
 from audit.seal_state import seal_state
 from audit.services import Address, connection_to
 from ingest import sources
@@ -308,7 +307,7 @@ def processes(folder: DataFolder, url: str) -> Finding:
     """Whether the receiver, the sealer and the projector are at work, and the receiver answers."""
     # Receivers of a log on a server hold no lock: any number of them is at work, and each is asked at its URL.
     roles = ROLES if folder.has_log_file else ROLES[1:]
-    idle = [role for role in roles if not _held(folder.lock(role))]
+    idle = [role for role in roles if not is_held(folder, role)]
     if idle:
         return Finding("processes", "warning", f"no {', no '.join(idle)} at work here", "simtrail serve starts all")
     if not _alive(url):
@@ -317,18 +316,6 @@ def processes(folder: DataFolder, url: str) -> Finding:
             "processes", "warning", told, "say with --host and --port where it listens, or look into its log"
         )
     return Finding("processes", "ok", f"the receiver answers at {url}, sealer and projector are at work")
-
-
-def _held(lock: Path) -> bool:
-    """Whether a process holds the lock; asked without taking it from anyone."""
-    try:
-        with lock.open("rb") as file:
-            flock(file, LOCK_SH | LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        pass
-    return False
 
 
 def _alive(url: str) -> bool:

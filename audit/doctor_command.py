@@ -13,7 +13,7 @@ import click
 from audit import folder as folders
 from audit import options
 from audit.doctor import examine
-from audit.services import Address
+from audit.services import receiver_url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +44,10 @@ def doctor(  # noqa: PLR0913 - one for each option
     do about it. Changes nothing, and may run beside everything else. Exits with 1 if
     a check failed.
     """
-    url = Address(host, port).url
+    folder = folders.existing(data, place)
+    url = receiver_url(folder, host, port)
     findings = []
-    for finding in examine(folders.existing(data, place), url, datetime.now(UTC), full=full):
+    for finding in examine(folder, url, datetime.now(UTC), full=full):
         findings.append(finding)
         if not as_json:
             remedy = f" -> {finding.remedy}" if finding.remedy else ""

@@ -138,7 +138,7 @@ def hold(folder: DataFolder, role: Role) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            process = file.read().strip()
+            process = file.readline().strip()
             msg = (
                 f"another {role}{f' (process {process})' if process else ''} is at work in the data folder "
                 f"{folder.path}: stop it first, or choose another folder with --data"
@@ -153,6 +153,32 @@ def hold(folder: DataFolder, role: Role) -> Iterator[None]:
 def hold_to_append(folder: DataFolder) -> AbstractContextManager[None]:
     """Be the receiver: of a log in a file the only one, of a log on a server one of any number."""
     return hold(folder, "receiver") if folder.has_log_file else nullcontext()
+
+
+def tell_receiving(folder: DataFolder, url: str) -> None:
+    """Write down in its lock where the receiver that holds it is reached; of a log on a server nobody has one."""
+    if folder.has_log_file:
+        folder.lock("receiver").write_text(f"{os.getpid()}\n{url}\n")
+
+
+def receiving_at(folder: DataFolder) -> str | None:
+    """Where the receiver that is at work here is reached; None where none is, or none says."""
+    if not is_held(folder, "receiver"):
+        return None
+    _, _, url = folder.lock("receiver").read_text().partition("\n")
+    return url.strip() or None
+
+
+def is_held(folder: DataFolder, role: Role) -> bool:
+    """Whether a process has the role; asked without taking it from anyone."""
+    try:
+        with folder.lock(role).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def require_free(folder: DataFolder, role: Role) -> None:

@@ -12,6 +12,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import click
+from click.core import ParameterSource
+
+from audit.folder import receiving_at
 from audit.options import LOG_VARIABLE
 from audit.status import caught_up, sealed_up
 from audit.supervisor import Service
@@ -45,6 +49,14 @@ class Address:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         scheme = "https" if self.tls else "http"
         return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+
+
+def receiver_url(folder: DataFolder, host: str, port: int) -> str:
+    """The front of the receiver's URLs: as the options say, if they were given; else where the one at work is; else their defaults."""
+    context = click.get_current_context()
+    if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in ("host", "port")):
+        return receiving_at(folder) or Address(host, port).url
+    return Address(host, port).url
 
 
 def free(addresses: Mapping[str, Address]) -> list[Address]:

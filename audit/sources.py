@@ -12,7 +12,7 @@ import click
 
 from audit import folder as folders
 from audit import options
-from audit.services import Address
+from audit.services import receiver_url
 from ingest import sources as registry
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def sources() -> None:
 @options.base_url
 def add(*, name: str, data: Path, host: str, port: int, base_url: str | None) -> None:
     """Add a source; its webhook URL alone goes to standard output."""
-    secret = registry.add(folders.create(data).sources, name, now=_now(), entropy=os.urandom)
-    _tell_webhook_url(base_url or Address(host, port).url, name, secret)
+    folder = folders.create(data)
+    secret = registry.add(folder.sources, name, now=_now(), entropy=os.urandom)
+    _tell_webhook_url(base_url or receiver_url(folder, host, port), name, secret)
 
 
 @sources.command("list")
@@ -85,9 +86,9 @@ def rotate(*, name: str, data: Path, host: str, port: int, base_url: str | None,
     The earlier secrets stay valid: change the URL at the platform, then end the old
     secret with `simtrail sources remove NAME --secret ID`.
     """
-    path = folders.existing(data).sources
-    secret = registry.rotate(path, name, now=_now(), entropy=os.urandom, drop_old=drop_old)
-    _tell_webhook_url(base_url or Address(host, port).url, name, secret)
+    folder = folders.existing(data)
+    secret = registry.rotate(folder.sources, name, now=_now(), entropy=os.urandom, drop_old=drop_old)
+    _tell_webhook_url(base_url or receiver_url(folder, host, port), name, secret)
 
 
 @sources.command()

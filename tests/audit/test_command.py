@@ -23,6 +23,7 @@ from audit import folder as folders
 from audit.command import main
 from audit.supervisor import ProcessError
 from ingest.sources import Sources, listed
+from schema.errors import ConfigurationError
 from schema.log import open_to_read
 
 if TYPE_CHECKING:
@@ -431,6 +432,25 @@ def test_a_configuration_that_cannot_be_used_is_refused(data: Path, name: str) -
 
 
 # sources.
+
+
+def test_a_webhook_url_is_where_the_receiver_is_at_work(tmp_path: Path) -> None:
+    """What is said counts first; one that has ended counts no more."""
+    folder = folders.create(tmp_path / "data")
+
+    def front(*command: str) -> str:
+        return run("sources", *command, "--data", folder.path).stdout.partition("/webhooks/")[0]
+
+    assert front("add", "one") == "http://127.0.0.1:8080"
+    with folders.hold_to_append(folder):
+        assert front("add", "two") == "http://127.0.0.1:8080"
+        folders.tell_receiving(folder, "https://192.0.2.1:9443")
+        assert front("add", "three") == front("rotate", "one") == "https://192.0.2.1:9443"
+        assert front("add", "four", "--port", "81") == "http://127.0.0.1:81"
+        assert front("add", "five", "--base-url", "https://in.example") == "https://in.example"
+        with pytest.raises(ConfigurationError, match=rf"another receiver \(process {os.getpid()}\) is at work"):
+            folders.require_free(folder, "receiver")
+    assert front("add", "six") == "http://127.0.0.1:8080"
 
 
 def test_add_prints_the_webhook_url_alone(tmp_path: Path) -> None:
