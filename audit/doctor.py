@@ -13,14 +13,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 
+from cryptography import x509
+
 from audit import keys
 from audit.folder import ROLES, is_held
 from audit.seal_state import seal_state
 from audit.services import Address, connection_to
-from ingest import sources
+from ingest import sources, tls
 from projections import read_model
 from schema import configuration
-from schema.errors import LogError, LogNotThere, SimtrailError
+from schema.errors import ConfigurationError, LogError, LogNotThere, SimtrailError
 from schema.event import instant
 from schema.log import PAGE_EVENTS, open_to_read
 from schema.log_place import Server
@@ -60,6 +62,9 @@ connections, and a clock that is being kept right, make steps of a second at mos
 
 ANSWER_S = 5
 
+RENEW_DAYS = 14
+"""A certificate that ends sooner should have been renewed: of ninety days a month before, as the usual clients do it."""
+
 RESTORE = "stop simtrail, keep a copy of the data folder as it is, and restore the last backup"
 
 UNTIL_FULL = "; --full reads all of it"
@@ -75,8 +80,13 @@ class Finding:
     remedy: str | None = None
 
 
-def examine(folder: DataFolder, url: str, now: datetime, *, full: bool) -> Iterator[Finding]:
-    """Each check's finding, as it is made. ``url`` is where the receiver should answer."""
+def examine(
+    folder: DataFolder, url: str, now: datetime, *, full: bool, tls: tuple[Path, Path | None] | None = None
+) -> Iterator[Finding]:
+    """Each check's finding, as it is made.
+
+    ``url`` is where the receiver should answer, ``tls`` its certificate and key if it speaks TLS itself.
+    """
     checks: dict[str, Callable[[], Finding]] = {
         "sqlite": partial(sqlite, sqlite3.sqlite_version_info),
         "modes": partial(modes, folder),
@@ -90,6 +100,8 @@ def examine(folder: DataFolder, url: str, now: datetime, *, full: bool) -> Itera
         "read model": partial(tables, folder, full=full),
         "processes": partial(processes, folder, url),
     }
+    if tls is not None:
+        checks["certificate"] = partial(certificate, *tls, now)
     for name, check in checks.items():
         try:
             yield check()
@@ -318,11 +330,30 @@ def processes(folder: DataFolder, url: str) -> Finding:
     return Finding("processes", "ok", f"the receiver answers at {url}, sealer and projector are at work")
 
 
+def certificate(file: Path, key: Path | None, now: datetime) -> Finding:
+    """Whether TLS can be spoken with it, and for how long."""
+    try:
+        tls.context(file, key)
+    except ConfigurationError as error:
+        return Finding(
+            "certificate", "failed", str(error), "put the right files there; a receiver takes them up by itself"
+        )
+    first = x509.load_pem_x509_certificates(file.read_bytes())[0]
+    begins, ends = first.not_valid_before_utc, first.not_valid_after_utc
+    told = f"{file} is valid from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}"
+    if not begins <= now < ends:
+        return Finding("certificate", "failed", f"{told}: not now", "renew it: senders refuse it")
+    days = (ends - now).days
+    if days < RENEW_DAYS:
+        return Finding("certificate", "warning", f"{told}: {days} days more", "renew it, or see why that was not done")
+    return Finding("certificate", "ok", f"{told}: {days} days more")
+
+
 def _alive(url: str) -> bool:
     """Whether the receiver answers there, in plain or by TLS."""
     place = urlsplit(url)
-    for tls in (False, True):
-        connection = connection_to(Address(place.hostname or "", place.port or 0, tls), ANSWER_S)
+    for by_tls in (False, True):
+        connection = connection_to(Address(place.hostname or "", place.port or 0, by_tls), ANSWER_S)
         with closing(connection), suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/livez")
             if connection.getresponse().status == http.client.OK:

@@ -27,6 +27,7 @@ WIDTH = 15
 @options.data
 @options.log
 @options.receiver
+@options.certificate("Look at this certificate too, which the receiver speaks TLS with.")
 @options.option("--full", is_flag=True, help="Read every event and check every page, however many.")
 @options.option(
     "--json",
@@ -36,7 +37,15 @@ WIDTH = 15
     help="As a JSON array of objects: check, state, told, remedy.",
 )
 def doctor(  # noqa: PLR0913 - one for each option
-    *, data: Path, place: Place | None, host: str, port: int, full: bool, as_json: bool
+    *,
+    data: Path,
+    place: Place | None,
+    host: str,
+    port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    full: bool,
+    as_json: bool,
 ) -> None:
     """Look the installation over, and say what to do.
 
@@ -46,8 +55,9 @@ def doctor(  # noqa: PLR0913 - one for each option
     """
     folder = folders.existing(data, place)
     url = receiver_url(folder, host, port)
+    tls = (tls_cert, tls_key) if tls_cert else None
     findings = []
-    for finding in examine(folder, url, datetime.now(UTC), full=full):
+    for finding in examine(folder, url, datetime.now(UTC), full=full, tls=tls):
         findings.append(finding)
         if not as_json:
             remedy = f" -> {finding.remedy}" if finding.remedy else ""

@@ -129,8 +129,7 @@ def front(command: _Command) -> _Command:
             raise click.UsageError(msg)
         command(**others, front=Front(tls_cert, tls_key, forwarded_allow_ips, not no_delivery_lines))
 
-    file = click.Path(path_type=Path)
-    certificate, key, proxies, lines = FRONT_VARIABLES
+    _, _, proxies, lines = FRONT_VARIABLES
     for add in (
         option(
             "--no-delivery-lines",
@@ -144,15 +143,26 @@ def front(command: _Command) -> _Command:
             envvar=proxies,
             help="Proxies whose X-Forwarded-For names the sender: addresses or networks, with commas between.",
         ),
-        option(
-            "--tls-key", type=file, envvar=key, help="The certificate's private key (PEM), if in a file of its own."
-        ),
-        option(
-            "--tls-cert", type=file, envvar=certificate, help="Speak TLS, with this certificate (PEM) and its chain."
-        ),
     ):
         with_front = add(with_front)
-    return cast("_Command", with_front)
+    return cast("_Command", certificate("Speak TLS, with this certificate (PEM) and its chain.")(with_front))
+
+
+def certificate(what: str) -> Callable[[_Command], _Command]:
+    """``--tls-cert``, with its help, and ``--tls-key``: one name of a variable for each, whichever command reads it."""
+
+    def add(command: _Command) -> _Command:
+        file = click.Path(path_type=Path)
+        certificate_variable, key_variable, *_ = FRONT_VARIABLES
+        key = option(
+            "--tls-key",
+            type=file,
+            envvar=key_variable,
+            help="The certificate's private key (PEM), if in a file of its own.",
+        )
+        return option("--tls-cert", type=file, envvar=certificate_variable, help=what)(key(command))
+
+    return add
 
 
 def publisher(prefix: str) -> Callable[[_Command], _Command]:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from audit import append as capture
 from audit import doctor
@@ -317,6 +320,55 @@ def test_a_read_model_behind_is_no_fault(folder: DataFolder) -> None:
     record(folder, [START])
 
     assert found(folder, "read model") == Finding("read model", "ok", "at position 5 of 6, 1 behind")
+
+
+@pytest.mark.parametrize(
+    ("days", "state", "told"),
+    [
+        (20, "ok", "20 days more"),
+        (13, "warning", "13 days more"),
+        (-1, "failed", "not now"),
+        (200, "failed", "not now"),
+    ],
+)
+def test_a_certificate_is_looked_at(folder: DataFolder, tmp_path: Path, days: int, state: str, told: str) -> None:
+    """How long it is valid yet; one that has ended, or not begun, is of no use to a sender."""
+    paths = make(
+        tmp_path,
+        NOW - timedelta(days=30) if days < 100 else NOW + timedelta(days=1),
+        NOW + timedelta(days=days, hours=1),
+    )
+
+    (*_, finding) = examine(folder, NOWHERE, NOW, full=False, tls=paths)
+
+    assert (finding.check, finding.state) == ("certificate", state)
+    assert told in finding.told
+
+
+def test_a_certificate_with_the_wrong_key_is_told(folder: DataFolder, tmp_path: Path) -> None:
+    """By the command, which is given what the receiver is given."""
+    certificate, _ = make(tmp_path / "one", NOW, NOW + timedelta(days=50))
+    _, key = make(tmp_path / "other", NOW, NOW + timedelta(days=50))
+    arguments = ["doctor", "--json", "--data", str(folder.path), "--tls-cert", str(certificate), "--tls-key", str(key)]
+
+    result = CliRunner().invoke(main, arguments)
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)[-1]["state"] == "failed"
+    assert "TLS can't be spoken" in json.loads(result.stdout)[-1]["told"]
+
+
+def make(folder: Path, begins: datetime, ends: datetime) -> tuple[Path, Path]:
+    """A certificate that signs itself, and its key."""
+    folder.mkdir(exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begins, ends)
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    paths = folder / "tls.crt", folder / "tls.key"
+    paths[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(pem))
+    paths[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return paths
 
 
 def test_a_running_installation_is_seen(tmp_path: Path, serve: Serve) -> None:
