@@ -188,8 +188,9 @@ def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
         def tell(position: int, end: int) -> None:
             bar.length = end
             rate = position / max(time.monotonic() - begin, 1e-3)
-            bar.update(position - bar.pos, f"{rate:,.0f} events/s")
             if position >= end:
+                # The last that it is told; what follows takes a third of the time.
                 bar.label = f"{label}: indexes and checks"
+            bar.update(position - bar.pos, f"{rate:,.0f} events/s")
 
         yield tell

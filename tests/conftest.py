@@ -59,6 +59,15 @@ class Running:
             if parent == self.process.pid and arguments[2:5] == ["-m", "audit", command]
         }
 
+    def helpers(self, *modules: str) -> set[int]:
+        """The ids of the processes that run these modules for it; none until all of them do."""
+        found = {
+            arguments[3]: pid
+            for pid, (parent, arguments) in processes().items()
+            if parent == self.process.pid and arguments[2:3] == ["-m"]
+        }
+        return {found[module] for module in modules} if found.keys() >= set(modules) else set()
+
     def kill_child(self, name: str) -> None:
         """End a supervised process without warning."""
         os.kill(self.children()[name], signal.SIGKILL)

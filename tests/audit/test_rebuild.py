@@ -20,9 +20,11 @@ from click.testing import CliRunner, Result
 from audit import platform
 from audit.command import main
 from audit.publish import metadata_path
-from projections import read_model
+from bench import callbacks
+from projections import read_model, rebuild
+from schema.configuration import Configuration
 from schema.event import Delivery, WebhookReceived, instant, uuid7
-from schema.log import open_to_append
+from schema.log import open_to_append, open_to_read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -338,3 +340,21 @@ def test_a_killed_rebuild_leaves_the_live_model_whole(learned: Path, start: Star
     assert run("rebuild", "--yes", data=learned).exit_code == 0
     assert list(learned.glob("audit.db.new*")) == []
     assert rows(learned / "audit.db", "SELECT status FROM sims") == [("blocked",)]
+
+
+def test_ctrl_c_ends_a_rebuild_and_those_that_help_it(tmp_path: Path, start: Start, eventually: Eventually) -> None:
+    """Interrupted while two processes read and load for it, a rebuild ends them, removes its file and leaves the live one."""
+    data = tmp_path / "data"
+    data.mkdir()
+    callbacks.append(data / "log.db", 12_000)
+    with open_to_read(data / "log.db") as log:
+        rebuild.build(log, data / "audit.db", Configuration())
+    before = (data / "audit.db").read_bytes()
+
+    running = start("rebuild", "--yes", f"--data={data}")
+    helpers = eventually(lambda: running.helpers("projections.reader", "projections.loader"))
+    assert running.stop(signal.SIGINT) == 128 + signal.SIGINT
+    assert "Interrupted: the live read model is as it was." in running.err.read_text()
+    assert running.left(helpers) == set()
+    assert (data / "audit.db").read_bytes() == before
+    assert not list(data.glob("audit.db.new*"))
