@@ -1,6 +1,6 @@
 """Rebuilding: how fast the whole log is folded anew, beside the least that it could cost.
 
-    python bench/rebuild.py [--events N [N ...]] [--seed N] [--folder DIR]
+    python bench/rebuild.py [--events N [N ...]] [--parts PART [PART ...]] [--seed N] [--folder DIR]
 
 For each number of events a log of job callbacks is made (`bench.callbacks`), and then measured, one after
 the other, each in a process of its own:
@@ -161,11 +161,13 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def measured(folder: Path, events: int, seed: int) -> Told:
-    """All figures of a log of so many events."""
+def measured(folder: Path, events: int, seed: int, parts: list[str]) -> Told:
+    """The figures of some parts, for a log of so many events."""
     items = callbacks.append(folder / "log.db", events, seed)
     told: Told = {"events": events, "items": items, "log_mb": (folder / "log.db").stat().st_size / 1e6}
     for name in PARTS:
+        if name not in parts:
+            continue
         print(f"{events:,} events: {name} ...", file=sys.stderr)
         command = [sys.executable, __file__, "--part", name, "--folder", str(folder)]
         peak = 0
@@ -200,10 +202,14 @@ def show(told: Told) -> None:
     line(f"raw insert of the same rows (of which indexes {told['indexes']:,.1f} s)", raw)
     line("rebuild: folded, loaded, indexed", told["fold"] + told["complete"], told["rebuild_mb"])
     line("rebuild: and checked", told["rebuild"])
-    line("following, from nothing", told["follow"], told["follow_mb"])
-    line("difference of two such read models", told["difference"], told["compare_mb"])
-    line("digests of all tables of both", told["digests"])
-    print(f"\nFollowing does {told['rebuild'] / told['follow']:.2f} of the checked rebuild.", end=" ")
+    if "follow" in told:
+        line("following, from nothing", told["follow"], told["follow_mb"])
+    if "difference" in told:
+        line("difference of two such read models", told["difference"], told["compare_mb"])
+        line("digests of all tables of both", told["digests"])
+    print()
+    if "follow" in told:
+        print(f"Following does {told['rebuild'] / told['follow']:.2f} of the checked rebuild.", end=" ")
     print(f"Folding took {told['fold']:,.1f} s, completing {told['complete']:,.1f} s, checking {told['check']:,.1f} s.")
 
 
@@ -211,6 +217,9 @@ def main() -> None:
     """Measure each size asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, nargs="+", default=[EVENTS], help="how many events each log has")
+    parser.add_argument(
+        "--parts", choices=PARTS, nargs="+", default=list(PARTS), help="what is measured: at least rebuild and raw"
+    )
     parser.add_argument("--seed", type=int, default=callbacks.SEED)
     parser.add_argument("--folder", type=Path, help="where the files are made; a temporary one otherwise")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
@@ -220,7 +229,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=asked.folder, prefix="rebuild-") as made:
         for events in asked.events:
-            show(measured(Path(made), events, asked.seed))
+            show(measured(Path(made), events, asked.seed, asked.parts))
 
 
 if __name__ == "__main__":
