@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from schema.configuration import Configuration
     from schema.tables import Table
 
-HELD_ROWS = 100_000
-"""Rows of current states kept in memory before all go to the scratch file: about 150 MB of SIM cards."""
+HELD_ROWS = 80_000
+"""Rows of current states kept in memory before all go to the scratch file: about 120 MB of SIM cards."""
 
-CACHE_KIB = 32 * 1024
+CACHE_KIB = 16 * 1024
 """SQLite's page cache of the scratch file."""
 
 FILE_MODE = 0o600

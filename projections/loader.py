@@ -23,7 +23,7 @@ from schema import tables
 
 DONE = "done"
 
-CACHE_KIB = 64 * 1024
+CACHE_KIB = 48 * 1024
 """SQLite's page cache, and so what an index is sorted in."""
 
 PRAGMAS = (
