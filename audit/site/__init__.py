@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasette import handle_exception as handle_exception_of_datasette  # type: ignore[import-untyped]
 from jinja2 import ChoiceLoader, FileSystemLoader
 from pluggy import HookimplMarker
 
@@ -35,6 +36,9 @@ def startup(datasette: Datasette) -> None:
     if installation(datasette) is not None:
         access.hold(datasette)
         permissions.remember(datasette)
+        # Datasette prints of every fault, were it a page that is not there, all variables of all frames where
+        # rich is installed: headers with users' tokens among them.
+        handle_exception_of_datasette.rich = None
 
 
 @hookimpl

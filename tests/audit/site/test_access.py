@@ -24,6 +24,7 @@ from schema import search, tables, views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from audit.folder import DataFolder
@@ -306,3 +307,21 @@ def test_what_a_description_allows_is_looked_up_once_a_table(month: DataFolder) 
         answers = [datasette._table_permission_allows("audit", table) for table in ("users", "sims", "jobs")]
         assert answers == [[False], [True], []]
     assert looked_up == ["users", "sims", "jobs"]
+
+
+def test_a_fault_tells_no_token(copy: DataFolder, publish: Callable[..., AbstractContextManager[str]]) -> None:
+    """Whatever goes wrong with a request, nothing of its headers stands in what Datasette prints."""
+    token = users.add_program(copy.users, "program", Role.AUDITOR, now=NOW, entropy=os.urandom)
+    with publish(copy) as url:
+        for path in (
+            "/nothing",
+            "/audit/nothing",
+            "/delivery/99999",
+            "/audit/deliveries?_col=nothing",
+            "/audit.json?sql=select+x",
+        ):
+            httpx.get(url + path, headers={"authorization": f"Bearer {token}"}, trust_env=False)
+    told = (copy.path / "publish.out").read_text()
+    assert "/nothing" in told
+    assert token[:12] not in told
+    assert "authorization" not in told
