@@ -11,12 +11,14 @@ import click
 from audit.stopping import stopped_by_signals
 from projections.follower import follow
 from projections.read_model import tracked
-from schema import configuration
+from schema import configuration, registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from audit.folder import DataFolder
+    from schema.configuration import Configuration
 
 
 def run(folder: DataFolder, *, once: bool) -> tuple[int, int | None]:
@@ -26,19 +28,35 @@ def run(folder: DataFolder, *, once: bool) -> tuple[int, int | None]:
     and SIGTERM take effect after the batch under way, a second one at once. With
     ``once`` a terminal gets a progress bar.
     """
-    configuration.load(folder.configuration)  # What can't be used is told at once, not when there is a log.
+    configure = _configuration(folder.configuration)
+    configure()  # What can't be used is told at once, not when there is a log.
     received: list[int] = []
     with stopped_by_signals(received) as stop, _progress(folder, shown=once and sys.stderr.isatty()) as tell:
         position = follow(
             folder.log,
             folder.read_model,
-            lambda: configuration.load(folder.configuration),
+            configure,
             stop=stop,
             once=once,
             on_progress=tell,
             on_notice=lambda notice: click.echo(notice, err=True),
         )
     return position, received[0] if received else None
+
+
+def _configuration(path: Path) -> Callable[[], Configuration]:
+    """The configuration of a file as it is now, read again only when that was written."""
+    loaded: Configuration | None = None
+    signature: tuple[int, int, int] | None = None
+
+    def load() -> Configuration:
+        nonlocal loaded, signature
+        now = registry.signature(path)
+        if loaded is None or now != signature:
+            loaded, signature = configuration.load(path), now
+        return loaded
+
+    return load
 
 
 @contextmanager

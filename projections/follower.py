@@ -11,7 +11,7 @@ from projections import gate, read_model, rebuild, replacement
 from projections.fold import fold
 from projections.reader import Reader
 from projections.record import INSTALLED
-from schema.errors import LogAway, LogNotThere, ReadModelError, ReadModelOld, ReadModelOutdated
+from schema.errors import ConfigurationError, LogAway, LogNotThere, ReadModelError, ReadModelOld, ReadModelOutdated
 from schema.log import open_to_read
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def follow(  # noqa: PLR0913 - what a follower needs, each by name
     Goes on until ``stop`` is set or, with ``once``, until the log's end. Unless ``once``, it waits
     for a log that is not there yet, for a server that is away, and while the read model was
     made with another configuration than ``configure`` gives: ``on_notice`` is told of
-    the latter two, and ``configure`` is asked again. A read model of an earlier version is made anew,
+    the latter two, and ``configure`` is asked again. It is asked before each page, so it should be quick; where it changes its
+    answer, or raises `ConfigurationError`, the follower waits likewise, unless ``once``. A read model of an earlier version is made anew,
     and so is one in which an event has become void; ``by`` says who does it, for the record.
     ``on_progress`` is told the position and the log's head after each batch.
     Raises `LogError` or `ReadModelError`.
@@ -74,18 +75,20 @@ def follow(  # noqa: PLR0913 - what a follower needs, each by name
     if log is None:
         return 0
     rebuild.discard(replacement.own(audit_path))  # What a projector that was killed has left.
-    follower = _Follower(log, audit_path, stop, by, once=once, on_progress=on_progress)
+    follower = _Follower(log, audit_path, configure, stop, by, once=once, on_progress=on_progress)
     with log:
         while True:
             try:
                 return follower.run(configure(), tell)
+            except _Reconfigured:
+                continue
             except _Stopped:
                 return read_model.tracked(audit_path) or 0
-            except (ReadModelOutdated, LogAway) as error:
+            except (ReadModelOutdated, ConfigurationError, LogAway) as error:
                 if once:
                     raise
                 tell(str(error))
-                if stop.wait(OUTDATED_S if isinstance(error, ReadModelOutdated) else POLL_S):
+                if stop.wait(POLL_S if isinstance(error, LogAway) else OUTDATED_S):
                     return read_model.tracked(audit_path) or 0
 
 
@@ -106,6 +109,10 @@ class _Stopped(Exception):
     """Asked to stop while the read model was made anew: it is as it was."""
 
 
+class _Reconfigured(Exception):
+    """The configuration is another than that which was followed with."""
+
+
 class _Follower:
     """One log being followed into one read model."""
 
@@ -113,6 +120,7 @@ class _Follower:
         self,
         log: Log,
         audit_path: Path,
+        configure: Callable[[], Configuration],
         stop: threading.Event,
         by: By,
         *,
@@ -121,6 +129,7 @@ class _Follower:
     ) -> None:
         self._log = log
         self._path = audit_path
+        self._configure = configure
         self._stop = stop
         self._by = by
         self._once = once
@@ -167,6 +176,7 @@ class _Follower:
         self._require_same_log(model, position)
         with Reader(self._log, model.configuration, events=BATCH_EVENTS, page_bytes=BATCH_BYTES) as reader:
             while not self._stop.is_set():
+                self._require_same_configuration(model)
                 page = reader.after(position)
                 if page:
                     position = self._step(model, page, position)
@@ -175,6 +185,11 @@ class _Follower:
                 else:
                     self._log.wait(self._stop)
         return position
+
+    def _require_same_configuration(self, model: LiveModel) -> None:
+        """Raise `_Reconfigured` where what is read from here on would be read by another configuration than the tables."""
+        if self._configure() != model.configuration:
+            raise _Reconfigured
 
     def _require_same_log(self, model: LiveModel, position: int) -> None:
         """Raise `ReadModelError` where the tables are another log's: with --log it is a slip to name one that they are not of."""
@@ -197,6 +212,10 @@ class _Follower:
                 # What is void can't be taken back from the rows: they are made again without it.
                 last = page[0].position
                 position = self._replace(model.configuration, last, f"event {last} makes another void")
+        except ReadModelOutdated:
+            # Swapped for tables of a configuration that was not seen yet: those are to be gone on with.
+            self._require_same_configuration(model)
+            raise
         except sqlite3.OperationalError as error:
             # A swap holds the file for as long as its copy takes.
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:

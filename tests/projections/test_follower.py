@@ -1,19 +1,21 @@
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 import pytest
 
+from projections import follower as follower_module
 from projections import read_model
 from projections.follower import apply, follow
 from projections.reading import read
 from projections.record import By
-from schema.configuration import Configuration
+from schema.configuration import Configuration, digest
 from schema.decode import Decoder
-from schema.errors import LogError, ReadModelError
+from schema.errors import ConfigurationError, LogError, ReadModelError
 from schema.log import open_to_read
 from schema.tables import MODEL_VERSION
 
@@ -215,3 +217,70 @@ def test_the_tables_of_another_log_are_not_added_to(world, tmp_path):
         follow(other.log, world.audit, lambda: world.configuration, stop=threading.Event(), once=True)
     assert world.rows("SELECT * FROM deliveries") == before
     other.close()
+
+
+class Changing:
+    """A configuration that changes while it is followed with; None is one that can't be used."""
+
+    def __init__(self, now: Configuration | None) -> None:
+        self.now = now
+
+    def __call__(self) -> Configuration:
+        """What it is now."""
+        if self.now is None:
+            msg = "it can't be used"
+            raise ConfigurationError(msg)
+        return self.now
+
+
+@contextmanager
+def following(world, configure):
+    """A follower at work, and what it tells."""
+    stop = threading.Event()
+    told: list[str] = []
+    follower = threading.Thread(
+        target=follow, args=(world.log, world.audit, configure), kwargs={"stop": stop, "on_notice": told.append}
+    )
+    follower.start()
+    try:
+        yield told
+    finally:
+        stop.set()
+        follower.join(10)
+    assert not follower.is_alive()
+
+
+@pytest.mark.parametrize("other", [Configuration(queues={"simhold": "lock"}), None])
+def test_a_configuration_that_changes_under_a_follower_is_told_and_waited_for(world, eventually, monkeypatch, other):
+    """Nothing more is read by the former one; with that again, or after a rebuild, following goes on by itself."""
+    monkeypatch.setattr(follower_module, "OUTDATED_S", 0.02)
+    world.send(BODY)
+    configure = Changing(world.configuration)
+    with following(world, configure) as told:
+        assert eventually(lambda: read_model.tracked(world.audit) == 1)
+        configure.now = other
+        assert eventually(lambda: told)
+        world.send({"type": "msu_lock", "items": []})
+        assert ("rebuild" if other else "can't be used") in told[0]
+        assert read_model.tracked(world.audit) == 1
+        configure.now = world.configuration
+        assert eventually(lambda: read_model.tracked(world.audit) == 2)
+    assert len(told) == 1
+
+
+def test_tables_of_a_configuration_not_seen_yet_are_gone_on_with(world):
+    """A rebuild that was quicker than the follower's next look is no reason to ask for another."""
+    world.send(BODY)
+    world.project()
+    world.send({"type": "msu_lock", "items": []})
+    before, after = world.configuration, Configuration(queues={"simhold": "lock"})
+    looks = itertools.count(1)
+
+    def configure() -> Configuration:
+        look = next(looks)
+        if look == 2:  # Looked at once more before a page: and right after that, tables of the other one are there.
+            mark(world.audit, "configuration", digest(after))
+        return before if look <= 2 else after
+
+    assert follow(world.log, world.audit, configure, stop=threading.Event(), once=True) == 2
+    assert next(looks) > 3
