@@ -18,7 +18,7 @@ import httpx
 from audit import folder as folders
 from audit import park, platform
 from audit.options import data, option, receiver
-from audit.services import Address
+from audit.services import receiver_url
 from audit.stopping import CUT_SHORT
 from ingest import sources
 from ingest.limits import GROUP_BYTES, GROUP_DELIVERIES
@@ -109,15 +109,34 @@ def _delivered(
             answer = client.post(url, content=body, headers={"content-type": "application/json"})
         except httpx.RequestError as error:
             if last:
-                # Not the error itself, which may hold the URL.
-                msg = f"{_where(url)} does not answer ({type(error).__name__}, {ATTEMPTS} attempts): is the receiver running?"
-                raise click.ClickException(msg) from None
+                raise _no_answer(url, error) from None
         else:
             if not answer.is_server_error or last:
                 return answer.status_code
             wait = max(wait, _retry_after(answer))
         outcome.retries += 1
         pause(wait)
+
+
+def await_answer(client: httpx.Client, url: httpx.URL, pause: Callable[[float], None] = time.sleep) -> None:
+    """Return when something answers there. Raises `click.ClickException` where nothing has, as `send` would."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            client.get(url)
+        except httpx.RequestError as error:
+            if attempt == ATTEMPTS:
+                raise _no_answer(url, error, " --host and --port, or --url, say where it is.") from None
+            pause(FIRST_PAUSE_S * 2 ** (attempt - 1))
+        else:
+            return
+
+
+def _no_answer(url: httpx.URL, error: httpx.RequestError, remedy: str = "") -> click.ClickException:
+    # Not the error itself, which may hold the URL.
+    msg = (
+        f"{_where(url)} does not answer ({type(error).__name__}, {ATTEMPTS} attempts): is the receiver running?{remedy}"
+    )
+    return click.ClickException(msg)
 
 
 def _retry_after(answer: httpx.Response) -> float:
@@ -144,12 +163,17 @@ def _webhook_url(_context: click.Context, _parameter: click.Parameter, value: st
     return url
 
 
-def _own_webhook_url(data: Path, front: str) -> httpx.URL:
-    """The webhook URL of the source kept for simulations, with a new secret in place of its last."""
-    path = folders.existing(data).sources
-    known = SOURCE in {source.name for source in sources.listed(path)}
+def _own_webhook_url(client: httpx.Client, data: Path, host: str, port: int) -> httpx.URL:
+    """The webhook URL of the source kept for simulations, with a new secret in place of its last.
+
+    The source is left as it is, or not there, where no receiver answers.
+    """
+    folder = folders.existing(data)
+    front = receiver_url(folder, host, port)
+    await_answer(client, httpx.URL(f"{front}/livez"))
+    known = SOURCE in {source.name for source in sources.listed(folder.sources)}
     give = partial(sources.rotate, drop_old=True) if known else sources.add
-    secret = give(path, SOURCE, now=datetime.now(UTC), entropy=os.urandom)
+    secret = give(folder.sources, SOURCE, now=datetime.now(UTC), entropy=os.urandom)
     return httpx.URL(front + sources.webhook_path(SOURCE, secret))
 
 
@@ -186,7 +210,7 @@ def _into_log(data: Path, timed: Iterable[tuple[datetime, bytes]]) -> None:
     envvar="SIMTRAIL_URL",
     metavar="URL",
     callback=_webhook_url,
-    show_default=f"a source {SOURCE!r} of the data folder, at --host and --port",
+    show_default=f"a source {SOURCE!r} of the data folder, where its receiver is at work, else at --host and --port",
     help="The webhook URL, as `simtrail serve` or `simtrail sources add` prints it.",
 )
 @data
@@ -237,16 +261,15 @@ def simulate(  # noqa: PLR0913 - one for each option
         _into_log(data, platform.until(seed, count, cards, now))
         return
     begin = platform.begun(seed, count, cards, now) if start is None else start.replace(tzinfo=UTC)
-    target = url or _own_webhook_url(data, Address(host, port).url)
     bodies = platform.deliveries(seed, count, cards, begin)
     outcome = Outcome()
     begun = time.monotonic()
     try:
-        with (
-            httpx.Client(timeout=ANSWER_S) as client,
-            click.progressbar(bodies, length=count, label="Sending", file=sys.stderr) as shown,
-        ):
-            send(client, target, shown, per_second=rate, outcome=outcome)
+        # By TLS without --url, it is the receiver at work in the folder: its certificate is for others, and names another host.
+        with httpx.Client(timeout=ANSWER_S, verify=url is not None) as client:
+            target = url or _own_webhook_url(client, data, host, port)
+            with click.progressbar(bodies, length=count, label="Sending", file=sys.stderr) as shown:
+                send(client, target, shown, per_second=rate, outcome=outcome)
     except KeyboardInterrupt:
         click.echo(err=True)
         click.get_current_context().exit(CUT_SHORT + signal.SIGINT)

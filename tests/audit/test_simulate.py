@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,12 @@ import click
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from audit import platform, simulate
-from audit.folder import DataFolder, hold
+from audit.folder import DataFolder, hold, tell_receiving
 from ingest import sources
 from schema.errors import ConfigurationError
 from schema.log import open_to_read
@@ -298,6 +302,65 @@ def test_without_a_url_a_source_of_its_own_delivers(tmp_path: Path) -> None:
     assert [result.exit_code for result in results] == [0, 0]
     (source,) = sources.listed(tmp_path / "sources.json")
     assert (source.name, len(source.secrets)) == ("simulated", 1)
+
+
+def test_where_the_receiver_is_at_work_is_asked_of_the_folder(tmp_path: Path) -> None:
+    """At whatever port, and by TLS with a certificate that nobody here trusts; what the options say counts first."""
+    folder = DataFolder(tmp_path)
+    words = ["--rate", "0", "--count", "1", "--data", str(tmp_path)]
+    with receiving() as plain, receiving() as secure, hold(folder, "receiver"):
+        secure.socket = _tls(tmp_path).wrap_socket(secure.socket, server_side=True)
+        results = []
+        for url in (f"http://127.0.0.1:{plain.server_port}", f"https://127.0.0.1:{secure.server_port}"):
+            tell_receiving(folder, url)
+            results.append(run(*words))
+        results.append(run(*words, "--port", str(plain.server_port)))
+
+    assert [result.exit_code for result in results] == [0, 0, 0], [result.output for result in results]
+    assert (len(plain.bodies), len(secure.bodies)) == (2, 1)
+
+
+def _tls(folder: Path) -> ssl.SSLContext:
+    """TLS with a certificate for another host, signed by itself."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    begins = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begins, begins + timedelta(days=1))
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    file = folder / "tls.pem"
+    file.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+        + builder.sign(key, hashes.SHA256()).public_bytes(pem)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+def test_a_certificate_is_checked_where_a_url_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names a URL may mean another machine: nothing is sent to one that only says that it is it."""
+    monkeypatch.setattr(simulate, "FIRST_PAUSE_S", 0)
+    with receiving() as receiver:
+        receiver.socket = _tls(tmp_path).wrap_socket(receiver.socket, server_side=True)
+        result = run("--url", receiver.url.replace("http:", "https:"))
+
+    assert (result.exit_code, receiver.bodies) == (1, [])
+
+
+def test_no_source_is_made_for_a_receiver_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was sent, so nobody sent it; a source that is there keeps its secret."""
+    monkeypatch.setattr(simulate, "FIRST_PAUSE_S", 0)
+    with receiving() as receiver:
+        words = ["--rate", "0", "--count", "1", "--data", str(tmp_path), "--port", str(receiver.server_port)]
+    kept = tmp_path / "sources.json"
+
+    result = run(*words)
+
+    assert (result.exit_code, kept.exists()) == (1, False)
+    assert "does not answer (ConnectError, 5 attempts): is the receiver running? --host and --port" in result.stderr
+    sources.add(kept, "simulated", now=datetime.now(UTC), entropy=lambda size: b"s" * size)
+    before = kept.read_bytes()
+    assert run(*words).exit_code == 1
+    assert kept.read_bytes() == before
 
 
 @pytest.mark.parametrize(
