@@ -95,7 +95,7 @@ def require_projected(log: Log, selection: Selection, position: int) -> None:
         if missing is not None:
             msg = (
                 f"the read model is at position {position}, and the log holds more of that range, from position "
-                f"{missing.position} on: `simtrail project --once` brings it up"
+                f"{missing.position} on: `simtrail project --once` brings it up, or says why it can't"
             )
             raise ReadModelError(msg)
 

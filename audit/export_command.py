@@ -18,6 +18,7 @@ from audit.export import prepare
 from audit.formats import FORMATS
 from audit.selection import PARTS, PERSONAL, is_ranged, moment, select
 from audit.stopping import CUT_SHORT
+from schema import configuration as configurations
 from schema.errors import ConfigurationError
 from schema.log import open_to_read
 
@@ -148,7 +149,7 @@ def export(  # noqa: PLR0913 - one for each option
                 destination.write(made, out, bar.update)
     if evidence:
         click.echo(f"Evidence of positions {first} to {last}: check it with verify.py in it.", err=True)
-    _tell(made, out, personal_data=personal_data)
+    _tell(made, out, folder, personal_data=personal_data)
 
 
 def _write_evidence(
@@ -187,7 +188,7 @@ def _cleaned_up() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell(made: Export, out: Path, *, personal_data: bool) -> None:
+def _tell(made: Export, out: Path, folder: DataFolder, *, personal_data: bool) -> None:
     """Say what was exported and, where it isn't all that there is, what isn't in it."""
     snapshot = made.snapshot
     click.echo(f"Exported {made.rows:,} rows to {out}, as of position {snapshot.position}.", err=True)
@@ -196,4 +197,15 @@ def _tell(made: Export, out: Path, *, personal_data: bool) -> None:
     if not personal_data:
         click.echo("Without personal data: --personal-data takes that too.", err=True)
     if made.open_ended and made.head > snapshot.position:
-        click.echo(f"The log goes on to position {made.head}: `simtrail project` brings the read model up.", err=True)
+        click.echo(f"The log goes on to position {made.head}: {_brings_up(made, folder)}", err=True)
+
+
+def _brings_up(made: Export, folder: DataFolder) -> str:
+    """What brings the read model up: the projector, unless it waits for a person to rebuild."""
+    try:
+        configuration = configurations.load(folder.configuration)
+    except ConfigurationError as error:
+        return f"`simtrail project` can't start, since {error}"
+    if made.snapshot.configuration != configurations.digest(configuration):
+        return f"the read model was made with another configuration than {folder.configuration} is now: `simtrail rebuild` brings it up."
+    return "`simtrail project` brings the read model up."

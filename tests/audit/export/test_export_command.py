@@ -165,6 +165,27 @@ def test_what_is_not_projected_yet_is_told(site, tmp_path) -> None:
     assert "goes on" not in run("--data", site.folder, "--out", tmp_path / "out3").stderr
 
 
+def test_what_waits_for_a_rebuild_is_told(site, tmp_path) -> None:
+    """Where the projector goes on only after a person did something, it is not the projector that people are sent to."""
+    site.send({"type": "package_empty", "items": [{"id": 1}]})
+    site.project()
+    configuration = site.folder / "simtrail.toml"
+
+    def told(settings: str) -> str:
+        configuration.write_text(settings)
+        out = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
+        return run("--data", site.folder, "--out", out).stderr.splitlines()[-1]
+
+    assert "goes on" not in told("redelivery_window_s = 60")
+    site.send({"type": "package_empty", "items": [{"id": 2}]})
+    assert told("redelivery_window_s = 60") == (
+        f"The log goes on to position 2: the read model was made with another configuration than {configuration} is now: "
+        "`simtrail rebuild` brings it up."
+    )
+    assert "`simtrail project` can't start, since the configuration" in told("redelivery_window_s =")
+    assert told("") == "The log goes on to position 2: `simtrail project` brings the read model up."
+
+
 def test_a_range_without_events_is_told(month, tmp_path) -> None:
     """The files are there, whole and without rows; that nothing was received is said, and only then."""
     early = run(
