@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 Effect = Literal["applied", "late", "repeat"]
 """What an event did to the state: it was applied; it came behind a newer step, and
-filled in only what was not known; or it repeated another, and changed nothing."""
+filled in only what was not known; or it repeated another, and changed nothing. A job's
+callback that is both is late; that it repeats, ``repeat_of`` of its delivery says."""
 
 
 @dataclass(slots=True)

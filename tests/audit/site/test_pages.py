@@ -299,6 +299,23 @@ def test_a_key_that_is_not_there_is_explained(as_role: AsRole, path: str, exampl
     assert f'href="/audit/{table}"' in page
 
 
+def test_a_repeat_that_is_late_too_is_both(as_role: AsRole, model: sqlite3.Connection) -> None:
+    """Its page says that both are true; that of one that is a repeat alone does not speak of late."""
+    client = as_role(Role.AUDITOR)
+    sql = """
+        SELECT min(d.position) FROM deliveries d JOIN job_progress p ON p.position = d.position
+        WHERE d.repeat_of IS NOT NULL AND p.effect = ?
+    """
+    told = []
+    for effect in ("late", "repeat"):
+        (position,) = model.execute(sql, (effect,)).fetchone()
+        text = text_of(client.get(f"/delivery/{position}").text)
+        assert "within the redelivery window: it changed nothing." in text
+        told.append("It also came behind a newer callback of the job" in text)
+
+    assert told == [True, False]
+
+
 def test_our_pages_run_nothing_of_their_own(as_role: AsRole, model: sqlite3.Connection) -> None:
     """Our pages have no script or style within them, and a policy that would refuse both; nothing is fetched from elsewhere."""
     client = as_role(Role.PRIVACY)
