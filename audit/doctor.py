@@ -16,13 +16,15 @@ from urllib.parse import quote, urlsplit
 from cryptography import x509
 
 from audit import keys
+from audit import sealing as how_to_seal
 from audit.folder import ROLES, is_held
 from audit.seal_state import seal_state
+from audit.seals import SEALER
 from audit.services import Address, connection_to
 from ingest import sources, tls
 from projections import read_model
 from schema import configuration
-from schema.errors import ConfigurationError, LogError, LogNotThere, SimtrailError
+from schema.errors import ConfigurationError, LogError, LogNotThere, SealError, SimtrailError
 from schema.event import instant
 from schema.log import PAGE_EVENTS, open_to_read
 from schema.log_place import Server
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from audit.folder import DataFolder
+    from audit.seal_state import SealState
     from schema.log import Log
 
 State: TypeAlias = Literal["ok", "warning", "failed"]
@@ -303,16 +306,28 @@ def sealing(folder: DataFolder) -> Finding:
     state = seal_state(folder.seals)
     if state is None:
         return Finding("seals", "warning", "nothing was sealed yet", "simtrail serve or simtrail seal does it")
+    try:
+        keys.require(folder.seal_key, state.key, state.origin, how_to_seal.load(folder.sealing).signer)
+    except (ConfigurationError, SealError) as error:
+        # What the sealer says may well be this: it tries again by itself, others' findings stay.
+        told = "; ".join([f"nothing can be signed: {error}", *_refusals(state, but=SEALER)])
+        return Finding("seals", "failed", told, "see to the key: once it is there, sealing goes on by itself")
     if state.refusals:
-        told = "; ".join(f"{each.finder} at {each.found_at}: {each.reason}" for each in state.refusals)
-        return Finding("seals", "failed", told, "keep log.db and seals.db as they are, and run simtrail verify")
-    if folder.seal_key.exists():
-        keys.load(folder.seal_key, state.origin)
+        remedy = (
+            "keep log.db and seals.db as they are, and run simtrail verify; "
+            "what is mended already, a sealer takes back by itself: simtrail serve or simtrail seal"
+        )
+        return Finding("seals", "failed", "; ".join(_refusals(state)), remedy)
     with open_to_read(folder.log) as log:
         waiting = log.head() - state.position
     cosigned = f"cosigned up to {state.cosigned}" if state.cosigned else "no witness has cosigned"
     told = f"signed up to position {state.position}, {waiting} behind; {cosigned}"
     return Finding("seals", "ok", told)
+
+
+def _refusals(state: SealState, *, but: str | None = None) -> list[str]:
+    """What stands against the seals, but for what one finder says."""
+    return [f"{each.finder} at {each.found_at}: {each.reason}" for each in state.refusals if each.finder != but]
 
 
 def processes(folder: DataFolder, url: str) -> Finding:

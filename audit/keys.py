@@ -37,6 +37,10 @@ KEY_MODE = 0o600
 
 SEED_BYTES = 32
 
+PUT_BACK = (
+    "copy it there from where it is kept apart, since no backup holds it; docs/operating.md says what a lost key means"
+)
+
 ORIGIN_BYTES = 8
 """Random bytes in the origin of a log that was given none: no two installations share one."""
 
@@ -174,11 +178,14 @@ def load(path: Path, name: str, kind: int = ED25519) -> FileSigner:
             msg = f"the key file {path} has mode {mode:04o}, so others may read it: chmod 600, and think of a new key"
             raise ConfigurationError(msg)
         private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except FileNotFoundError as error:
+        msg = f"the key file {path} is missing: {PUT_BACK}"
+        raise ConfigurationError(msg) from error
     except OSError as error:
-        msg = f"the key file {path} can't be read: {error.strerror}; restore it from a backup"
+        msg = f"the key file {path} can't be read: {error.strerror}; it has to be of the user that simtrail runs as"
         raise ConfigurationError(msg) from error
     except (ValueError, TypeError) as error:
-        msg = f"the key file {path} is damaged ({error}): restore it from a backup"
+        msg = f"the key file {path} is damaged ({error}): {PUT_BACK}"
         raise ConfigurationError(msg) from error
     if not isinstance(private, Ed25519PrivateKey):
         msg = f"the key file {path} holds no Ed25519 key"
@@ -193,21 +200,43 @@ def current(path: Path, seals: SealWriter, signer: Signer | None = None) -> Sign
     """
     wanted = seals.known_keys("log")[-1].key
     if signer is not None:
-        if signer.key != wanted:
-            msg = (
-                f"the signer's key is {signer.key.vkey}, the log's is {wanted.vkey}: "
-                "`simtrail keys rotate` replaces that one by the signer's"
-            )
-            raise SealError(msg)
+        _require_signer(signer, wanted.vkey)
         return signer
     waiting = _waiting(path)
     if waiting.exists() and load(waiting, seals.origin).key == wanted:
         _replace(waiting, path)
-    held = load(path, seals.origin)
-    if held.key != wanted:
-        msg = f"the key file {path} holds {held.key.vkey}, but the log's key is {wanted.vkey}: put the right file back"
+    return _held(path, wanted.vkey, seals.origin)
+
+
+def require(path: Path, wanted: str, origin: str, signer: Signer | None = None) -> None:
+    """Raise `ConfigurationError` or `SealError` unless the log's key, given as its vkey, could sign now. Changes no file.
+
+    The key is the signer's, if one is given; else the key file's, or that of a replacement that was interrupted.
+    """
+    if signer is not None:
+        _require_signer(signer, wanted)
+        return
+    waiting = _waiting(path)
+    if not (waiting.exists() and load(waiting, origin).key.vkey == wanted):
+        _held(path, wanted, origin)
+
+
+def _held(path: Path, wanted: str, origin: str) -> FileSigner:
+    """The signer of the key file, whose key is the wanted one."""
+    held = load(path, origin)
+    if held.key.vkey != wanted:
+        msg = f"the key file {path} holds {held.key.vkey}, but the log's key is {wanted}: put the right file back"
         raise SealError(msg)
     return held
+
+
+def _require_signer(signer: Signer, wanted: str) -> None:
+    if signer.key.vkey != wanted:
+        msg = (
+            f"the signer's key is {signer.key.vkey}, the log's is {wanted}: "
+            "`simtrail keys rotate` replaces that one by the signer's"
+        )
+        raise SealError(msg)
 
 
 def rotate(

@@ -15,10 +15,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from audit import append as capture
-from audit import doctor
+from audit import doctor, keys
 from audit import folder as folders
 from audit.command import main
 from audit.doctor import Finding, examine
+from audit.folder import DataFolder
+from audit.seal_state import seal_state
 from ingest import sources
 from schema.log import open_to_append
 from schema.log_sqlite import APPEND_ONLY
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from audit.folder import DataFolder
     from tests.conftest import Serve
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -413,6 +414,57 @@ def test_a_key_that_others_may_read_has_failed(folder: DataFolder) -> None:
 
     assert found(folder, "seals").state == "failed"
     assert "mode 0644" in found(folder, "seals").told
+
+
+def test_a_restored_folder_without_its_key_has_failed(folder: DataFolder, tmp_path: Path) -> None:
+    """No backup holds the key; with it put back, the same folder is as it should be, and is sealed on."""
+    run = CliRunner().invoke
+    restored = DataFolder(tmp_path / "restored")
+    assert run(main, ["backup", str(restored.path), "--data", str(folder.path)]).exit_code == 0
+
+    missing = found(restored, "seals", full=True)
+    assert missing.state == "failed"
+    assert missing.told.startswith(f"nothing can be signed: the key file {restored.seal_key} is missing: copy it there")
+    assert "sealing goes on by itself" in (missing.remedy or "")
+    assert run(main, ["seal", "--once", "--data", str(restored.path)]).exit_code == 1
+
+    shutil.copy(folder.seal_key, restored.seal_key)
+    assert found(restored, "seals").told == "signed up to position 5, 0 behind; no witness has cosigned"
+    record(restored, [START + timedelta(minutes=1)])
+    seal(restored)
+    assert found(restored, "seals").told.startswith("signed up to position 6, 0 behind")
+
+
+def test_another_key_than_the_logs_has_failed(folder: DataFolder, tmp_path: Path) -> None:
+    """Nothing that it signs would count; a key that waits since a rotation was cut short does, and so does a signer's."""
+    kept = folder.seal_key.rename(tmp_path / "kept")
+    key = found_key(folder)
+    keys.generate(folder.seal_key, "other.example", entropy=os.urandom)
+    assert f"but the log's key is {key}: put the right file back" in found(folder, "seals").told
+    kept.rename(folder.seal_key.with_name("seal.key.next"))
+    assert found(folder, "seals").state == "ok"
+
+    folder.seal_key.with_name("seal.key.next").unlink()
+    folder.seal_key.unlink()
+    folder.sealing.write_text(f'[signer]\nkey = "{key}"\ncommand = ["sign"]\n')
+    assert found(folder, "seals").state == "ok"
+
+
+def found_key(folder: DataFolder) -> str:
+    state = seal_state(folder.seals)
+    assert state is not None
+    return state.key
+
+
+def test_sealing_begins_anew_where_the_key_is_lost(folder: DataFolder) -> None:
+    """With the seals moved away, from the first event on, under another name; those that were signed still verify."""
+    first = found_key(folder)
+    folder.seal_key.unlink()
+    folder.seals.rename(folder.path / "seals.lost-key.db")
+    seal(folder)
+
+    assert found(folder, "seals").told.startswith("signed up to position 5, 0 behind")
+    assert found_key(folder).split("+")[0] != first.split("+")[0]
 
 
 def test_a_log_that_was_never_sealed_is_a_warning(folder: DataFolder) -> None:

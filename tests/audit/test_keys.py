@@ -61,7 +61,7 @@ def test_a_key_that_others_may_read_is_not_used(tmp_path, entropy, mode):
 def test_a_file_that_holds_no_ed25519_key_is_refused(tmp_path):
     """Missing, damaged, or a key of another algorithm."""
     path = tmp_path / "seal.key"
-    with pytest.raises(ConfigurationError, match="restore it"):
+    with pytest.raises(ConfigurationError, match="copy it there"):
         keys.load(path, NAME)
     path.touch(mode=0o600)
     for content, told in (
@@ -107,7 +107,7 @@ def test_seals_without_their_key_are_not_given_another(made, entropy):
     made.sealed(2)
     key = made.folder / "seal.key"
     key.rename(made.folder / "away")
-    with pytest.raises(ConfigurationError, match="restore it"):
+    with pytest.raises(ConfigurationError, match="copy it there"):
         keys.start(key, made.folder / "seals.db", entropy=entropy, now=NOW)
     keys.generate(key, made.origin, entropy=entropy)
     with pytest.raises(SealError, match="put the right file back"):
