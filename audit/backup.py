@@ -223,12 +223,12 @@ def _sync(made: Path) -> None:
 def backup(*, target: Path, data: Path, place: Place | None) -> None:
     """Copy what can't be made again, while simtrail runs.
 
-    DEST is a folder that is not there yet. It gets log.db, sources.json, users.json,
-    simtrail.toml and seals.db, as far as there are, and SHA256SUMS. Every event of the copy is compared with the
-    log's; DEST is there once all of it is on disk, or not at all. audit.db is
-    not copied: `simtrail project` makes it from the log.
+    DEST is a folder that is not there yet, in one that is. It gets log.db, sources.json, users.json,
+    simtrail.toml, sealing.toml and seals.db, as far as there are, and SHA256SUMS. Every event of the
+    copy is compared with the log's; DEST is there once all of it is on disk, or not at all. audit.db is
+    not copied: `simtrail project` makes it from the log. Nor is seal.key: keep a copy of it apart.
 
-    To restore, stop simtrail, and start it with --data on a copy of DEST. A log
+    To restore, stop simtrail, and start it with --data on a copy of DEST that was given seal.key. A log
     on a server becomes a file there, which `simtrail log copy` puts back on one.
     """
     folder = folders.existing(data, place)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sqlite3
 import subprocess
 import threading
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -26,11 +28,13 @@ from schema.tables import FOLDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from schema.event import Event
     from schema.log import Log
     from tests.conftest import Eventually, Serve, Start
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def quiet(_share: float) -> None:
@@ -142,6 +146,22 @@ def test_what_is_in_a_backup(folder: DataFolder, tmp_path: Path) -> None:
             states.update(hashlib.sha256(state).digest())
     assert (made.events, made.head, made.sha256) == (3, 3, states.hexdigest())
     assert events(copy.log_file) == events(folder.log_file)
+
+
+def test_what_a_backup_holds_is_what_its_help_says(folder: DataFolder, tmp_path: Path) -> None:
+    """And what operating.md says: all files that can't be made again, but for the key."""
+    for file in (folder.users, folder.sealing):
+        file.write_text("")
+    with closing(sqlite3.connect(folder.seals)) as seals:
+        seals.execute("CREATE TABLE heads (size)")
+    folder.seal_key.touch()
+
+    copied = set(back_up(folder, tmp_path / "copy", quiet).files)
+
+    told = CliRunner().invoke(main, ["backup", "--help"]).stdout.partition("It gets ")[2].partition(", as far as")[0]
+    assert set(re.findall(r"[a-z]+\.[a-z]+", told)) == copied
+    written = (ROOT / "docs/operating.md").read_text().partition("\ncopies ")[2].partition(", as far as")[0]
+    assert set(re.findall(r"`([a-z.]+)`", written)) == copied
 
 
 def test_positions_go_on_where_the_copy_ends(folder: DataFolder, tmp_path: Path) -> None:
