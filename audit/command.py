@@ -89,6 +89,7 @@ Exit codes:
   0    done, or stopped as asked
   1    it couldn't be done; one line on standard error says why
   2    wrong usage
+  3    verify: something does not hold
   130  cut short by Ctrl-C
 """,
 )

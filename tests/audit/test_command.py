@@ -22,6 +22,7 @@ from audit import command, projector
 from audit import folder as folders
 from audit.command import main
 from audit.supervisor import ProcessError
+from audit.verify_command import DOES_NOT_HOLD
 from ingest.sources import Sources, listed
 from schema.errors import ConfigurationError
 from schema.log import open_to_read
@@ -88,7 +89,8 @@ def test_help_lists_the_commands_in_the_order_of_use() -> None:
     lines = shown.split("Commands:")[1].split("Exit codes:")[0].splitlines()
     assert [line.split()[0] for line in lines if line.strip()] == COMMANDS
     assert "..." not in "".join(lines)
-    assert "130" in shown
+    codes = [line.split()[0] for line in shown.split("Exit codes:")[1].splitlines() if line.strip()]
+    assert codes == ["0", "1", "2", str(DOES_NOT_HOLD), "130"]
 
 
 SHARED: dict[str | tuple[str, str], str] = {
