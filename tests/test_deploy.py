@@ -87,6 +87,20 @@ def test_the_image_has_every_package_and_no_root() -> None:
     assert "--require-hashes" in DOCKERFILE
 
 
+def test_the_documented_installation_is_the_images_and_the_units() -> None:
+    """As the Dockerfile installs what runs, and where the units look for it."""
+    lines = [line.strip() for line in (ROOT / "docs/operating.md").read_text().splitlines() if line.startswith("    ")]
+    place = "/opt/simtrail/.venv"
+    installs = [
+        line.partition(" -m pip install ")[2] for line in lines if line.startswith(f"{place}/bin/python -m pip")
+    ]
+    image = DOCKERFILE.replace(" \\\n", "\n").replace("--no-cache-dir ", "").replace("/tmp/wheel/*", "build/simtrail-*")  # noqa: S108
+    assert installs == re.findall(r"/opt/simtrail/bin/python -m pip install (.*)$", image, re.MULTILINE)
+    assert f"python3 -m venv {place}" in lines
+    assert "--outdir build" in (ROOT / "Makefile").read_text()
+    assert all(f"{place}/bin/simtrail" in unit.read_text() for unit in UNITS)
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_each_unit_runs_a_command_that_there_is(unit: Path) -> None:
     """With options that it has."""
