@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasette import handle_exception as handle_exception_of_datasette  # type: ignore[import-untyped]
+from datasette.utils.asgi import NotFound  # type: ignore[import-untyped]
 from jinja2 import ChoiceLoader, FileSystemLoader
 from pluggy import HookimplMarker
 
 from audit import roles
-from audit.site import access, cells, closed, export, headers, login, permissions, rows
+from audit.site import access, cells, closed, export, headers, login, page, permissions, rows
 from audit.site.installation import installation
 from audit.site.routes import ROUTES
 
@@ -95,10 +96,14 @@ def forbidden(datasette: Datasette, request: Request, message: str) -> Callable[
 def handle_exception(
     datasette: Datasette, request: Request, exception: BaseException
 ) -> Callable[[], Awaitable[object]] | None:
-    """A statement that SQLite refused to the role is not a fault of ours."""
-    if installation(datasette) is None or not roles.is_refusal(exception):
+    """A statement that SQLite refused to the role is not a fault of ours; and what is not there is told on a page as all others."""
+    if installation(datasette) is None:
         return None
-    return lambda: login.refused(datasette, request, str(exception))
+    if roles.is_refusal(exception):
+        return lambda: login.refused(datasette, request, str(exception))
+    if isinstance(exception, NotFound) and not request.path.endswith(".json"):
+        return lambda: page.not_found(datasette, request, str(exception))
+    return None
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -28,17 +29,23 @@ ROWS = 200
 
 REPEATS = 50
 
+POSITION = re.compile(r"[0-9]{1,18}")
+"""What may be a delivery's position: a number that SQLite can hold."""
+
 BODY_CHARACTERS = 100_000
 """Characters of a body on the page: more than anybody reads, and it downloads whole."""
 
 
 async def delivery(datasette: Datasette, request: Request) -> object:
     """The page."""
-    position = _position(request)
+    key = page.key_of(request)
     role = ROLE.get()
-    told, reached = await page.read(datasette, lambda connection: read(connection, position, role))
-    seals = proof.state(installation(datasette))
-    context = {**page.found(told, f"delivery {position}"), "reached": reached, "seals": seals}
+    told, reached = await page.read(
+        datasette, lambda connection: read(connection, int(key), role) if POSITION.fullmatch(key) else None
+    )
+    if told is None:
+        return await page.missing(datasette, request, "delivery", key)
+    context = {**told, "reached": reached, "seals": proof.state(installation(datasette))}
     return await page.rendered(datasette, request, "simtrail-delivery.html", context)
 
 

@@ -32,7 +32,8 @@ async def file(datasette: Datasette, request: Request) -> object:
     """The content, with its own hash as its name."""
     sha256 = page.key_of(request)
     row, _ = await page.read(datasette, lambda connection: read(connection, sha256))
-    row = page.found(row, f"file {sha256}")
+    if row is None:
+        return await page.missing(datasette, request, "file", sha256)
     content = bytes(row["content"])
     opens = next((told for begins, told in OPENS.items() if content.startswith(begins)), None)
     media_type, suffix = opens or KEPT

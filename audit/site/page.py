@@ -105,8 +105,15 @@ async def rendered(
     return Response.html(html, status=status.value, headers={headers.POLICY.decode(): headers.OURS})
 
 
+async def not_found(datasette: Datasette, request: Request, message: str) -> object:
+    """The answer where there is no page: what is not there, and the way on. Of a path that is no page's, Datasette says that it is no database."""
+    no_page = message == "404" or message.startswith("Database not found")
+    why = f"There is no page at {request.path}" if no_page else f"{message[:1].upper()}{message[1:]}"
+    return await rendered(datasette, request, "simtrail-not-found.html", {"why": why}, HTTPStatus.NOT_FOUND)
+
+
 async def missing(datasette: Datasette, request: Request, kind: str, key: str) -> object:
-    """The answer where there is no sim, job or bill of that key: how keys look, and where to search."""
+    """The answer where there is no sim, job, bill, delivery or file of that key: how keys look, and where to search."""
     part = key.rpartition(":")[2] or key
     context: dict[str, object] = {"kind": kind, "key": key, "part": part}
     return await rendered(datasette, request, "simtrail-missing.html", context, HTTPStatus.NOT_FOUND)

@@ -18,9 +18,9 @@ ROUTES = (
     (rf"^/sim/{_KEY}$", sim),
     (rf"^/job/{_KEY}$", job),
     (rf"^/bill/{_KEY}$", bill),
-    (rf"^/delivery/{_POSITION}$", delivery),
+    (rf"^/delivery/{_KEY}$", delivery),
     (rf"^/delivery/{_POSITION}/body$", body),
     (rf"^/delivery/{_POSITION}/receipt$", receipt),
     (r"^/verify\.py$", verifier),
-    (r"^/file/(?P<key>[0-9a-f]{64})$", file),
+    (rf"^/file/{_KEY}$", file),
 )

@@ -268,13 +268,51 @@ def test_files_open_by_what_they_are(as_role: AsRole, model: sqlite3.Connection)
         "/delivery/999999999999999999",
         "/file/" + "0" * 64,
         "/delivery/99999999/body",
+        "/delivery/abc",
+        "/delivery/" + "9" * 19,
+        "/delivery/~D9~A3",
+        "/file/abcd",
     ],
 )
 def test_what_is_not_there_is_not_found(as_role: AsRole, path: str) -> None:
-    """A key that nothing has is a 404 that says so."""
+    """A key that nothing has is a 404 that says so, on a page with the way on."""
     answer = as_role(Role.PRIVACY).get(path)
     assert answer.status_code == 404
     assert "there is none, or not yet" in answer.text
+    assert '<nav aria-label="Pages">' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/nothing", "There is no page at /nothing."),
+        ("/delivery/abc/body", "There is no page at /delivery/abc/body."),
+        ("/a/b/c/d/e/f", "There is no page at /a/b/c/d/e/f."),
+        ("/%3Cb%3E", "There is no page at /~3Cb~3E."),
+        ("/audit/nothing", "Table not found."),
+        ("/-/plugins", "This page of Datasette's is not published: it tells of the machine, not of the audit."),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_told_on_a_page(as_role: AsRole, path: str, said: str) -> None:
+    """It has the links of all other pages, and for who asks for JSON it is as Datasette has it; without a role there are no links."""
+    client = as_role(Role.AUDITOR)
+    answer = client.get(path, follow_redirects=True)
+    assert (answer.status_code, said in text_of(answer.text)) == (404, True)
+    assert '<nav aria-label="Pages">' in answer.text
+    asked = client.get("/nothing.json")
+    assert (asked.status_code, asked.json()["ok"]) == (404, False)
+    assert '<nav aria-label="Pages">' not in as_role(None).get(path).text
+
+
+@pytest.mark.parametrize(
+    ("path", "how", "table"),
+    [("/delivery/abc", "its position in the log", "deliveries"), ("/file/abcd", "the SHA-256 of its content", "files")],
+)
+def test_how_deliveries_and_files_are_named_is_told(as_role: AsRole, path: str, how: str, table: str) -> None:
+    """A page of one that is not there says what stands in its address, and leads to the list."""
+    page = as_role(Role.AUDITOR).get(path).text
+    assert how in page
+    assert f'href="/audit/{table}"' in page
 
 
 @pytest.mark.parametrize(
