@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -65,6 +66,30 @@ def test_the_samples_become_what_they_say(tmp_path: Path, serve: Serve, eventual
     assert contents == {base64.b64decode(file["body"]) for file in sent}
     assert len(contents) == 2
     assert all(content.startswith(b"%PDF") for content in contents)
+    assert serving.running.stop(signal.SIGTERM) == 0
+
+
+def test_the_readmes_webhook_is_understood(tmp_path: Path, serve: Serve, eventually: Eventually) -> None:
+    """What its curl sends, as curl sends it, is a job callback with nothing odd about it, and its card has a page."""
+    (written,) = re.findall(
+        r"^    (curl [^']*'[^']*')$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    program, url, option, body = shlex.split(written)
+    assert (program, option, url) == ("curl", "-d", "URL")
+    serving = serve(tmp_path / "data")
+
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert httpx.post(serving.webhook_url, content=body, headers=form).status_code == 200
+
+    def rows(table: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = httpx.get(f"{serving.datasette_url}audit/{table}.json?_shape=array").json()
+        return found
+
+    (delivery,) = eventually(lambda: rows("deliveries"))
+    assert (delivery["kind"], delivery["outcome"], delivery["anomalies"]) == ("job_callback", "read", "[]")
+    (sim,) = rows("sims")
+    assert (sim["sim"], sim["status"], sim["status_basis"]) == ("main:8970100000000000013", "blocked", "implied")
+    assert httpx.get(f"{serving.datasette_url}sim/main~3A8970100000000000013").status_code == 200
     assert serving.running.stop(signal.SIGTERM) == 0
 
 
