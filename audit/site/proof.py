@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def state(installed: Installation | None) -> dict[str, object] | None:
         "position": found.position,
         "cosigned": found.cosigned,
         "cosigned_by": ", ".join(found.cosigned_by),
-        "key": found.key,
+        "quoted_key": shlex.quote(found.key),
         "refusals": [
             {"finder": each.finder, "reason": each.reason, "found_at": each.found_at} for each in found.refusals
         ],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from html import unescape
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,8 +70,11 @@ def test_a_receipt_is_checked_with_what_the_page_offers(as_role: AsRole, seals: 
     (tmp_path / "verify.py").write_bytes(answer.content)
     (tmp_path / "3.tlog-proof").write_bytes(client.get("/delivery/3/receipt").content)
 
+    (line,) = re.findall(r'<pre [^>]*aria-label="Command">([^<]*)</pre>', page)
+    python, *words = shlex.split(unescape(line))
+    assert (python, words) == ("python3", ["verify.py", "3.tlog-proof", "--key", seals.key])
     checked = subprocess.run(
-        [sys.executable, "-I", "-S", "verify.py", "3.tlog-proof", "--key", seals.key],
+        [sys.executable, "-I", "-S", *words],
         cwd=tmp_path,
         capture_output=True,
         text=True,
