@@ -52,10 +52,15 @@ class Address:
 
 
 def receiver_url(folder: DataFolder, host: str, port: int) -> str:
-    """The front of the receiver's URLs: as the options say, if they were given; else where the one at work is; else their defaults."""
+    """The front of the receiver's URLs: as known, else as the options' defaults are."""
+    return known_receiver_url(folder, host, port) or Address(host, port).url
+
+
+def known_receiver_url(folder: DataFolder, host: str, port: int) -> str | None:
+    """The front of the receiver's URLs: as the options say, if one was given; else where the one at work is; None where none says."""
     context = click.get_current_context()
     if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in ("host", "port")):
-        return receiving_at(folder) or Address(host, port).url
+        return receiving_at(folder)
     return Address(host, port).url
 
 

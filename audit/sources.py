@@ -12,11 +12,13 @@ import click
 
 from audit import folder as folders
 from audit import options
-from audit.services import receiver_url
+from audit.services import Address, known_receiver_url
 from ingest import sources as registry
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from audit.folder import DataFolder
 
 _now = partial(datetime.now, UTC)
 
@@ -39,7 +41,7 @@ def add(*, name: str, data: Path, host: str, port: int, base_url: str | None) ->
     """Add a source; its webhook URL alone goes to standard output."""
     folder = folders.create(data)
     secret = registry.add(folder.sources, name, now=_now(), entropy=os.urandom)
-    _tell_webhook_url(base_url or receiver_url(folder, host, port), name, secret)
+    _tell_webhook_url(_front(folder, base_url, host, port), name, secret)
 
 
 @sources.command("list")
@@ -88,7 +90,7 @@ def rotate(*, name: str, data: Path, host: str, port: int, base_url: str | None,
     """
     folder = folders.existing(data)
     secret = registry.rotate(folder.sources, name, now=_now(), entropy=os.urandom, drop_old=drop_old)
-    _tell_webhook_url(base_url or receiver_url(folder, host, port), name, secret)
+    _tell_webhook_url(_front(folder, base_url, host, port), name, secret)
 
 
 @sources.command()
@@ -136,6 +138,20 @@ def limit_source(*, name: str, per_second: int, data: Path) -> None:
 def webhook_url(front: str, name: str, secret: str) -> str:
     """What to paste into the platform; ``front`` is the URL before the path."""
     return f"{front.rstrip('/')}{registry.webhook_path(name, secret)}"
+
+
+def _front(folder: DataFolder, base_url: str | None, host: str, port: int) -> str:
+    """The front of the webhook URL, told to be a guess where nobody said it."""
+    known = base_url or known_receiver_url(folder, host, port)
+    if known is not None:
+        return known
+    guess = Address(host, port).url
+    click.echo(
+        f"No receiver at work here says where it is reached, so {guess} is a guess: say with --base-url, or --host and --port, where it will be reached, "
+        "or put that in the URL's front yourself.",
+        err=True,
+    )
+    return guess
 
 
 def _tell_webhook_url(front: str, name: str, secret: str) -> None:

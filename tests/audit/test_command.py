@@ -441,8 +441,12 @@ def test_a_webhook_url_is_where_the_receiver_is_at_work(tmp_path: Path) -> None:
     folder = folders.create(tmp_path / "data")
 
     def front(*command: str) -> str:
-        return run("sources", *command, "--data", folder.path).stdout.partition("/webhooks/")[0]
+        told = run("sources", *command, "--data", folder.path)
+        url = told.stdout.partition("/webhooks/")[0]
+        guesses.append(f"so {url} is a guess: say with --base-url, or --host and --port," in told.stderr)
+        return url
 
+    guesses: list[bool] = []
     assert front("add", "one") == "http://127.0.0.1:8080"
     with folders.hold_to_append(folder):
         assert front("add", "two") == "http://127.0.0.1:8080"
@@ -453,6 +457,7 @@ def test_a_webhook_url_is_where_the_receiver_is_at_work(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=rf"another receiver \(process {os.getpid()}\) is at work"):
             folders.require_free(folder, "receiver")
     assert front("add", "six") == "http://127.0.0.1:8080"
+    assert guesses == [True, True, False, False, False, False, True]
 
 
 def test_add_prints_the_webhook_url_alone(tmp_path: Path) -> None:
