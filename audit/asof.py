@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from projections import rebuild
 from schema import configuration as configurations
 from schema.correction import moment as read_moment
 from schema.errors import ConfigurationError
+from schema.event import instant
 from schema.log import open_to_read
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def asof(*, when: Sequence[str], data: Path, place: Place | None, position: int 
         raise click.UsageError(msg)
     folder = folders.existing(data, place)
     moment = None if position is not None else read_moment(when[0])
+    now = instant(datetime.now(UTC))
     destination = Path(when[-1])
     if destination.exists():
         msg = f"{destination} is there already: name a file that is not"
@@ -59,3 +62,7 @@ def asof(*, when: Sequence[str], data: Path, place: Place | None, position: int 
     click.echo(f"{destination} is the read model of position {reached}.")
     if not reached:
         click.echo("Nothing had been received by then: its tables are empty.", err=True)
+    if moment is not None and moment > now:
+        click.echo(f"{moment} is still to come: what is received until then is not in it.", err=True)
+    if position is not None and position > reached:
+        click.echo(f"The log goes no further yet: what comes up to position {position} is not in it.", err=True)

@@ -163,6 +163,25 @@ def test_as_of_a_moment_or_a_position(data: Path, tmp_path: Path) -> None:
     assert (nowhere.exit_code, "there is no folder" in nowhere.stderr) == (1, True)
 
 
+def test_as_of_what_is_still_to_come_is_told(data: Path, tmp_path: Path) -> None:
+    """A moment or a position that the log has not reached is taken, and what it lacks is said; of one that it has, nothing is."""
+    (head,) = rows(data / "audit.db", "SELECT max(position) FROM deliveries")[0]
+    (received_at,) = rows(data / "audit.db", "SELECT max(received_at) FROM deliveries")[0]
+    told = []
+    asked: list[list[object]] = [["9999-01-01"], [received_at], ["--position", 9999], ["--position", head]]
+    for number, when in enumerate(asked):
+        result = run("asof", *when, tmp_path / f"{number}.db", data=data)
+        assert (result.exit_code, read_model.tracked(tmp_path / f"{number}.db")) == (0, head)
+        told.append([line for line in result.stderr.splitlines() if "not in it" in line])
+
+    assert told == [
+        ["9999-01-01T00:00:00.000000Z is still to come: what is received until then is not in it."],
+        [],
+        ["The log goes no further yet: what comes up to position 9999 is not in it."],
+        [],
+    ]
+
+
 def test_the_past_is_published_beside_the_present(
     data: Path, tmp_path: Path, start: Start, eventually: Eventually
 ) -> None:
