@@ -226,7 +226,9 @@ def print_table(size: str, bytes_each: int, runs: dict[str, list[Run]], memory: 
             f"| {name} | {rate:,.0f} | {ratio:.2f} | {p50:.1f} | {p99:.1f} | {p999:.1f} | {tail:.2f} "
             f"| {cpu:,.0f} | {memory[name]:.0f} | {errors} |",
         )
-    print("\nRatio: what simtrail's figure is to the row's. CPU: the server's, for each request. MB: the most it had.")
+    print(
+        "\nRatio: what simtrail's figure is to the row's, the median of the turns' ratios. CPU: the server's, for each request. MB: the most it had."
+    )
 
 
 def over(one: float, other: float) -> float:
@@ -255,7 +257,7 @@ def disturb(folder: Path, rounds: int, seconds: float) -> None:
         p50, p99, p999 = (statistics.median(run.load.ms[n] for run in runs) for n in range(3))
         print(f"| {name} | {statistics.median(run.rate for run in runs):,.0f} | {p50:.1f} | {p99:.1f} | {p999:.1f} |")
     ratio = statistics.median(over(b.load.ms[1], a.load.ms[1]) for a, b in zip(alone, beside, strict=True))
-    print(f"\np99 with bills to p99 without: {ratio:.2f}")
+    print(f"\np99 with bills to p99 without, the median of the turns' ratios: {ratio:.2f}")
 
 
 def seal_beside(folder: Path, rounds: int, seconds: float) -> None:
