@@ -108,10 +108,16 @@ def test_from_the_front_to_a_bill_by_clicking(reader: Callable[[Role], Reader]) 
 
     page.get_by_role("link", name="blocked", exact=True).first.click()
     assert me.path() == "/audit/sim_status"
-    page.locator("td.col-sim a").first.click()
-    assert me.path().startswith("/sim/")
-    assert page.get_by_role("img", name=re.compile("Timeline of the SIM card")).is_visible()
-    page.locator("tr.of-account", has_text="unpaid bill 6").locator("td").first.get_by_role("link").click()
+    restricted = page.locator("tr.of-account", has_text="unpaid bill 6")
+    # The month ends today, and some cards were first heard of after the bill that blocked them all.
+    for card in range(page.locator("td.col-sim a").count()):
+        page.locator("td.col-sim a").nth(card).click()
+        assert me.path().startswith("/sim/")
+        assert page.get_by_role("img", name=re.compile("Timeline of the SIM card")).is_visible()
+        if restricted.count():
+            break
+        page.go_back()
+    restricted.locator("td").first.get_by_role("link").click()
     assert me.path().startswith("/delivery/")
     assert page.get_by_role("heading", name=re.compile(r"Delivery \d+")).is_visible()
     with page.expect_response(re.compile("/file/")) as given:
