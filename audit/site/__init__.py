@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasette import handle_exception as handle_exception_of_datasette  # type: ignore[import-untyped]
 from datasette.utils.asgi import NotFound  # type: ignore[import-untyped]
 from jinja2 import ChoiceLoader, FileSystemLoader
 from pluggy import HookimplMarker
@@ -39,7 +38,9 @@ def startup(datasette: Datasette) -> None:
         permissions.remember(datasette)
         # Datasette prints of every fault, were it a page that is not there, all variables of all frames where
         # rich is installed: headers with users' tokens among them.
-        handle_exception_of_datasette.rich = None
+        from datasette import handle_exception  # type: ignore[import-untyped] # noqa: PLC0415 - a plugin, loaded beside this one
+
+        handle_exception.rich = None
 
 
 @hookimpl
