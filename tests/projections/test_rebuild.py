@@ -138,9 +138,10 @@ def test_a_projector_survives_a_swap_under_its_feet(world, built, tables_of, eve
     world.send(lock("q-1"))
     stop = threading.Event()
     notices: list[str] = []
+    known = [world.configuration]
     follower = threading.Thread(
         target=follow,
-        args=(world.log, world.audit, lambda: world.configuration),
+        args=(world.log, world.audit, lambda: known[0]),
         kwargs={"stop": stop, "on_notice": notices.append},
     )
     follower.start()
@@ -151,6 +152,7 @@ def test_a_projector_survives_a_swap_under_its_feet(world, built, tables_of, eve
         world.send(lock("q-2"))
         eventually(lambda: read_model.tracked(world.audit) == 2)
         rebuild.swap(path, world.audit)
+        known[0] = LEARNED
         world.send(lock("q-3"))
         eventually(lambda: read_model.tracked(world.audit) == 3)
     finally:
