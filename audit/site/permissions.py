@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from audit import roles
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from audit.site.installation import Datasette
 
 _compiled: dict[tuple[roles.Role, str], bool] = {}
+
+TABLES = 256
+"""Tables of which it is remembered what is allowed: several times what there is, while whoever asks may name others."""
 
 
 def permission(datasette: Datasette, action: str, resource: object) -> bool | Callable[[], Awaitable[bool]]:
@@ -42,7 +45,7 @@ def remember(datasette: Datasette) -> None:
     The list of tables checks some two hundred times. The description does not change while it is served, and what
     `permission` says is believed anyhow.
     """
-    datasette._table_permission_allows = cache(datasette._table_permission_allows)  # noqa: SLF001
+    datasette._table_permission_allows = lru_cache(TABLES)(datasette._table_permission_allows)  # noqa: SLF001
 
 
 async def _may_run(datasette: Datasette, role: roles.Role, database: str, name: str) -> bool:
