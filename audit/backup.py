@@ -34,6 +34,7 @@ from schema import durable
 from schema.errors import ConfigurationError, LogNotThere, SimtrailError
 from schema.log import open_to_append, open_to_read
 from schema.log_place import Server
+from schema.registry import FILE_MODE, FOLDER_MODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,9 +49,6 @@ PAGES = 1_024
 """Pages that one step copies: 4 MB, so that a bar moves."""
 
 EVENTS = "SELECT rowid, originator_id, originator_version, topic, state FROM stored_events ORDER BY rowid"
-
-FILE_MODE = 0o600
-FOLDER_MODE = 0o700
 
 LOCK_TIMEOUT_S = 10
 """How long to wait for a log that is being opened or closed."""

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from audit import leaf as leaves
 from audit import merkle, verify_bundle
-from audit.destination import FILE_MODE, FOLDER_MODE
 from schema.errors import ConfigurationError, NotSealed, ProofError
 from schema.event import instant
+from schema.registry import FILE_MODE, FOLDER_MODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

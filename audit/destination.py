@@ -13,6 +13,7 @@ from audit import archive
 from audit.extract import ExportError
 from schema import durable
 from schema.errors import ConfigurationError
+from schema.registry import FILE_MODE, FOLDER_MODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,16 +24,13 @@ if TYPE_CHECKING:
 ARCHIVE: Final = ".zip"
 """What the name of a destination ends in that is to be an archive; any other is a folder."""
 
-FILE_MODE: Final = 0o600
-FOLDER_MODE: Final = 0o700
-"""An export may hold personal data: its owner's alone, until its owner decides otherwise."""
-
 
 def write(export: Export, target: Path, progress: Callable[[int], object]) -> None:
     """Write an export to a folder, or to an archive where the name ends in ``.zip``; tell rows as they are written.
 
     It is written beside the target under another name, and takes its own once all of
-    it is on disk; whatever ends this earlier leaves nothing. Raises
+    it is on disk; whatever ends this earlier leaves nothing. It may hold personal data, and
+    is its owner's alone, until its owner decides otherwise. Raises
     `ConfigurationError` for a target that can't be, before anything is read, and
     `ExportError` where writing fails.
     """

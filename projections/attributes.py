@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from projections.rows import Row, Rows
+from schema.texts import ATTRIBUTES_CHARACTERS
 
 
 class SimAttributes(Row):
@@ -26,10 +27,6 @@ class BillAttributes(Row):
 
 
 A = TypeVar("A", SimAttributes, BillAttributes)
-
-ATTRIBUTES_CHARACTERS = 16_384
-"""Characters of a row's attributes at most: fields are kept as long as they are few,
-but a sender that names each one anew must not make a card grow without end."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -79,6 +76,7 @@ def _merged(known: str, told: str, *, late: bool = False) -> str:
         if not late or name not in both:
             both[name] = value
     joined = _encode(both).decode()
+    # A sender that names each field anew must not make a card grow without end.
     if len(joined) <= ATTRIBUTES_CHARACTERS:
         return joined
     return known if late else told

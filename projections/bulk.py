@@ -22,6 +22,7 @@ from projections.read_model import ReadModel
 from schema import configuration as configurations
 from schema import tables
 from schema.errors import ReadModelError
+from schema.registry import FILE_MODE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,9 +38,6 @@ HELD_ROWS = 80_000
 
 CACHE_KIB = 16 * 1024
 """SQLite's page cache of the scratch file."""
-
-FILE_MODE = 0o600
-"""Bodies and names are in it, wherever it is made: its owner's alone."""
 
 PROCESS_EVENTS = 5_000
 """Events from which on a process of its own is worth the third of a second that it takes to start."""
@@ -63,6 +61,7 @@ class BulkModel(ReadModel):
     def __init__(self, path: Path, configuration: Configuration, events: int) -> None:
         """``events`` is about how many there will be."""
         try:
+            # Bodies and names are in it, wherever it is made: its owner's alone.
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
         except FileExistsError as error:
             msg = f"{path} is there already: a read model is made in a file of its own"

@@ -175,15 +175,7 @@ def _packed(events: list[Read]) -> Page:
         page.kinds.append(_KINDS[type(event.said)])
         match event.said:
             case JobCallback() as said:
-                # By identity: what was read once is one object, which the events of the page keep.
-                named: list[int] = []
-                for card in said.sims:
-                    place = places.get(id(card))
-                    if place is None:
-                        place = places[id(card)] = len(page.cards)
-                        page.cards.append(card)
-                    named.append(place)
-                page.named.append(named)
+                page.named.append([_place(card, page.cards, places) for card in said.sims])
                 page.jobs.append(replace(said, sims=()))
             case Notification() as said:
                 page.notifications.append(said)
@@ -194,6 +186,16 @@ def _packed(events: list[Read]) -> Page:
             case Correction() as said:
                 page.corrections.append(said)
     return page
+
+
+def _place(card: SimCard, cards: list[SimCard], places: dict[int, int]) -> int:
+    """Where a card lies among those of its page, put there if it is the first."""
+    # By identity: what was read once is one object, which the events of the page keep.
+    place = places.get(id(card))
+    if place is None:
+        place = places[id(card)] = len(cards)
+        cards.append(card)
+    return place
 
 
 def _unpacked(page: Page) -> list[Read]:

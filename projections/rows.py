@@ -42,6 +42,7 @@ class Rows(Generic[R]):
             msg = f"{row_type.__name__} must have the columns of {table.name}, in order"
             raise TypeError(msg)
         self._connection = connection
+        self._table = table
         self._row_type = row_type
         self._held: dict[str, R | None] = {}
         self._written: dict[str, tuple[Value, ...]] = {}
@@ -68,7 +69,6 @@ class Rows(Generic[R]):
         indexed = {name.rstrip("?") for index in (*table.lookups, *table.indexes) for name in index}
         self._indexed = tuple(place for place, column in enumerate(table.columns) if place and column in indexed)
         self._plain = tuple(place for place, column in enumerate(table.columns) if place and column not in indexed)
-        self._update = _Update(table)
 
     def get(self, key: str) -> R | None:
         """The row with this key, if there is one. To change it, change it and `put` it."""
@@ -176,7 +176,7 @@ class Rows(Generic[R]):
         for places, rows in other.items():
             set_here = (*self._plain, *places)
             values = ((*[row[place] for place in set_here], row[0]) for row in rows)
-            self._connection.executemany(self._update[set_here], values)
+            self._connection.executemany(_update(self._table, set_here), values)
         self._changed.clear()
 
     def all_rows(self) -> Iterator[tuple[Value, ...]]:
@@ -205,18 +205,11 @@ class Rows(Generic[R]):
         self._written[key] = found
 
 
-class _Update(dict[tuple[int, ...], str]):
-    """By the places of the columns that it sets, the statement that changes a row of a table."""
-
-    def __init__(self, table: Table) -> None:
-        super().__init__()
-        self._table = table.name
-        self._columns = tuple(table.columns)
-
-    def __missing__(self, places: tuple[int, ...]) -> str:
-        listed = ", ".join(f'"{self._columns[place]}" = ?' for place in places)
-        statement = self[places] = f"UPDATE {self._table} SET {listed} WHERE {self._columns[0]} = ?"
-        return statement
+def _update(table: Table, places: Iterable[int]) -> str:
+    """The statement that sets the columns in these places, in a row with a key."""
+    key, *_ = columns = tuple(table.columns)
+    listed = ", ".join(f'"{columns[place]}" = ?' for place in places)
+    return f"UPDATE {table.name} SET {listed} WHERE {key} = ?"
 
 
 class History:

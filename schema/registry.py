@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+"""Of a file or a folder that is its owner's alone: these, and all else that may hold personal data."""
 
 _File = TypeVar("_File", bound=msgspec.Struct)
 
