@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, NoReturn, Self
 from sqlite_utils import Database
 
 from projections import loader, pipe
-from projections.first_deliveries import FirstDeliveries
+from projections.first_deliveries import StoredFirstDeliveries
 from projections.loader import Loader
 from projections.read_model import ReadModel
 from schema import configuration as configurations
@@ -45,12 +45,6 @@ PROCESS_EVENTS = 5_000
 SENT_ROWS = 5_000
 """Rows of a current state sent at a time."""
 
-FIRST_DELIVERIES = "CREATE TABLE first_deliveries (sha256 TEXT, source TEXT, position INTEGER, received_at TEXT, PRIMARY KEY (sha256, source)) WITHOUT ROWID"
-KNOWN = """
-    SELECT d.source, d.sha256, d.position, d.received_at
-    FROM json_each(?) asked CROSS JOIN first_deliveries d ON d.sha256 = asked.value
-"""
-
 
 class BulkModel(ReadModel):
     """A new read model, in a file that is not there yet. Use it as a context manager, and `finish` it.
@@ -70,7 +64,8 @@ class BulkModel(ReadModel):
             msg = f"the read model {path} can't be made: {error.strerror}"
             raise ReadModelError(msg) from error
         self._scratch = _scratch(path)
-        super().__init__(self._scratch, configuration, self._insert, FirstDeliveries(self._scratch, KNOWN))
+        self._first_deliveries = StoredFirstDeliveries(self._scratch, events)
+        super().__init__(self._scratch, configuration, self._insert, self._first_deliveries)
         self.forget()
         self.position = 0
         self._received_at: str | None = None
@@ -94,7 +89,7 @@ class BulkModel(ReadModel):
         for history in self.histories:
             history.write()
         self._send()
-        self.first_deliveries.write(self._scratch)
+        self._first_deliveries.write()
         if self.held() > HELD_ROWS:
             for rows in self.states.values():
                 rows.write()
@@ -182,7 +177,6 @@ def _scratch(path: Path) -> sqlite3.Connection:
     for pragma in (*loader.PRAGMAS, f"cache_size = -{CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}")
     tables.create(Database(connection))
-    connection.execute(FIRST_DELIVERIES)
     # It has no name any more: however this process ends, nothing of it is left.
     file.unlink()
     return connection

@@ -18,7 +18,7 @@ from projections import statements
 from projections.accounts import Account
 from projections.attributes import Attributes, BillAttributes, SimAttributes
 from projections.bills import BillRow
-from projections.first_deliveries import FirstDeliveries
+from projections.first_deliveries import PublishedFirstDeliveries
 from projections.jobs import Job
 from projections.rows import History, Rows
 from projections.sims import Sim
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from projections.first_deliveries import FirstDeliveries
     from projections.rows import Value
     from projections.statements import Identified
     from schema.configuration import Configuration
@@ -145,7 +146,9 @@ class LiveModel(ReadModel):
     """
 
     def __init__(self, connection: sqlite3.Connection, configuration: Configuration) -> None:
-        super().__init__(connection, configuration, partial(statements.insert, connection), FirstDeliveries(connection))
+        super().__init__(
+            connection, configuration, partial(statements.insert, connection), PublishedFirstDeliveries(connection)
+        )
         self._connection = connection
         self._version: int | None = None
         self._start = 0
