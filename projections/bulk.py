@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from schema.tables import Table
 
 HELD_ROWS = 80_000
-"""Rows of current states kept in memory before all go to the scratch file: about 120 MB of SIM cards."""
+"""Rows of current states kept in memory before some go to the scratch file: about 120 MB of SIM cards."""
+
+KEPT_SHARE = 0.75
+"""Of so many rows, those that are kept in memory then, at most."""
 
 CACHE_KIB = 16 * 1024
 """SQLite's page cache of the scratch file."""
@@ -91,9 +94,7 @@ class BulkModel(ReadModel):
         self._send()
         self._first_deliveries.write()
         if self.held() > HELD_ROWS:
-            for rows in self.states.values():
-                rows.write()
-            self.forget()
+            self._let_go()
         self.position, self._received_at = position, received_at
 
     def finish(self) -> None:
@@ -111,6 +112,14 @@ class BulkModel(ReadModel):
             self._insert(tables.BY_NAME[name], batch)
         self._messages.append(loader.Finish(self.position, self._received_at, self._digest))
         self._send()
+
+    def _let_go(self) -> None:
+        """Hold fewer rows of current states: they wait in the scratch file."""
+        # Jobs first: most are done, and named no more. While all cards are held, none needs to be looked for.
+        for rows in (self.jobs, *self.states.values()):
+            if self.held() > KEPT_SHARE * HELD_ROWS:
+                rows.write()
+                rows.forget()
 
     def _insert(self, table: Table, rows: list[tuple[Value, ...]]) -> None:
         self._messages.append(loader.Insert(table.name, rows))
