@@ -294,6 +294,7 @@ def status(*, data: Path, place: Place | None, as_json: bool) -> None:
     head              position of the log's last event; 0 if there is none
     projected         position that the read model has reached
     lag               events from there to the head
+    standstill        why projecting does not go on, and what mends that, or null
     sources           names of the sources
     deliveries        deliveries in the read model
     quarantine        those of them that were not understood

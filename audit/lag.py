@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from audit.standstill import standstill
 from ingest.readiness import Lag
 from projections import read_model
 from schema.errors import ReadModelError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def lag(folder: DataFolder, now: datetime) -> Lag:
-    """How far the read model is behind the log at a moment.
+    """How far the read model is behind the log at a moment, and why, where it stands still.
 
     Raises `SimtrailError` where either can't be read, and where there is no read model here: a receiver
     may have its log on a server, and the projector on another machine.
@@ -24,10 +25,11 @@ def lag(folder: DataFolder, now: datetime) -> Lag:
     if projected is None:
         msg = f"there is no read model {folder.read_model}: no projector has run here yet"
         raise ReadModelError(msg)
+    why = standstill(folder)
     with open_to_read(folder.log) as log:
         head = log.head()
         oldest = log.at(projected + 1) if projected < head else None
     if oldest is None:
-        return Lag(projected, 0, 0.0)
+        return Lag(projected, 0, 0.0, why)
     age = now - datetime.fromisoformat(oldest.delivery.received_at)
-    return Lag(projected, head - projected, max(0.0, age.total_seconds()))
+    return Lag(projected, head - projected, max(0.0, age.total_seconds()), why)

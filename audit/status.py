@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from audit.seal_state import seal_state
+from audit.standstill import standstill
 from ingest import sources
 from projections import read_model
 from schema.errors import LogNotThere, ReadModelError
@@ -28,15 +29,16 @@ class Status:
 
     ``head`` is the position of the log's last event and ``projected`` the position
     that the read model has reached, 0 where there is none yet; ``lag`` is the events
-    between them. ``deliveries`` counts those in the read model and ``quarantine``
-    those among them that were not understood. ``last_received_at`` is the log's last
-    event's, an instant in UTC. ``sealed`` is the position of the last event under a signed
+    between them; ``standstill`` says why projecting does not go on, and what mends that.
+    ``deliveries`` counts those in the read model and ``quarantine`` those among them that were
+    not understood. ``last_received_at`` is the log's last event's, an instant in UTC. ``sealed`` is the position of the last event under a signed
     anchor; ``refusals`` say why nothing is signed, or what a witness holds against the log.
     """
 
     head: int
     projected: int
     lag: int
+    standstill: str | None
     sources: tuple[str, ...]
     deliveries: int
     quarantine: int
@@ -58,6 +60,7 @@ def status(folder: DataFolder) -> Status:
         head=head,
         projected=projected,
         lag=head - projected,
+        standstill=standstill(folder),
         sources=tuple(source.name for source in sources.listed(folder.sources)),
         deliveries=deliveries,
         quarantine=quarantine,

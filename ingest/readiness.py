@@ -31,12 +31,14 @@ Tell: TypeAlias = "Callable[[], Mapping[str, object]]"
 class Lag:
     """How far the read model is behind the log: its position, and the events and seconds from there to now.
 
-    ``seconds`` is the age of the oldest event that it has not read; 0 where it has read all.
+    ``seconds`` is the age of the oldest event that it has not read; 0 where it has read all. ``standstill``
+    says why it is not brought forward, and what mends that; None where nothing keeps it.
     """
 
     projected: int
     events: int
     seconds: float
+    standstill: str | None = None
 
 
 class Readiness:
@@ -91,4 +93,9 @@ def _found(tell: Tell) -> Mapping[str, object]:
 
 
 def _told(lag: Lag) -> Mapping[str, object]:
-    return {"position": lag.projected, "lag_events": lag.events, "lag_seconds": round(lag.seconds, 3)}
+    return {
+        "position": lag.projected,
+        "lag_events": lag.events,
+        "lag_seconds": round(lag.seconds, 3),
+        "reason": lag.standstill,
+    }

@@ -8,6 +8,7 @@ not be fsynced: after a power cut the file is whole, at an earlier position.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -277,6 +278,18 @@ def tracked(path: Path) -> int | None:
         msg = f"the read model {path} can't be read: {error}"
         raise ReadModelError(msg) from error
     return None if found is None else int(found[0])
+
+
+def refusal(path: Path, configuration: Configuration) -> ReadModelOutdated | None:
+    """Why a read model can't be gone on with by this version and configuration; None where it can, or there is none yet."""
+    if tracked(path) is None:
+        return None
+    with closing(open_to_read(path)) as connection:
+        try:
+            _check(connection, configuration)
+        except ReadModelOutdated as error:
+            return error
+    return None
 
 
 def _check(connection: sqlite3.Connection, configuration: Configuration) -> int:

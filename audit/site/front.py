@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from audit.site import page, proof
 from audit.site.chart import columns, shares
 from audit.site.installation import installation
+from audit.standstill import standstill
 from schema.errors import SimtrailError
 from schema.log import open_to_read
 from schema.views import STALLED_AFTER_HOURS
@@ -157,15 +158,16 @@ def _quarantine(connection: sqlite3.Connection) -> dict[str, object]:
 
 
 def _log(installed: Installation | None, projected: int) -> dict[str, object] | None:
-    """The log's head, and how far the tables are behind; None where there is no log to look at."""
+    """The log's head, how far the tables are behind, and why, where they stand still; None where there is no log to look at."""
     if installed is None or installed.folder is None:
         return None
     try:
         with open_to_read(installed.folder.log) as log:
             head = log.head()
+        why = standstill(installed.folder)
     except SimtrailError as error:
         return {"error": str(error)}
-    return {"head": head, "lag": max(0, head - projected)}
+    return {"head": head, "lag": max(0, head - projected), "standstill": why}
 
 
 def _text(moment: datetime) -> str:

@@ -624,12 +624,12 @@ def test_status_tells_the_same_as_text_and_as_json(data: Path, tmp_path: Path) -
     as_text = run("status", "--data", data).stdout
 
     assert list(as_json) == [
-        "head", "projected", "lag", "sources", "deliveries", "quarantine", "last_received_at", "sealed", "refusals",
+        "head", "projected", "lag", "standstill", "sources", "deliveries", "quarantine", "last_received_at", "sealed", "refusals",
     ]  # fmt: skip
     assert as_json["sources"] == ["main"]
     assert as_json["lag"] == 1
     assert [line.split()[-1] for line in as_text.splitlines()] == [
-        "1", "0", "1", "main", "0", "0", as_json["last_received_at"], "0", "none",
+        "1", "0", "1", "none", "main", "0", "0", as_json["last_received_at"], "0", "none",
     ]  # fmt: skip
     documented = run("status", "--help").stdout
     assert all(f"\n  {key} " in documented for key in as_json)
@@ -639,7 +639,7 @@ def test_status_of_an_empty_folder(tmp_path: Path) -> None:
     """An empty folder is told as zeros and nothing, not as an error."""
     shown = [line.split()[-1] for line in run("status", "--data", tmp_path).stdout.splitlines()]
 
-    assert shown == ["0", "0", "0", "none", "0", "0", "none", "0", "none"]
+    assert shown == ["0", "0", "0", "none", "none", "0", "0", "none", "0", "none"]
 
 
 def test_project_once_brings_the_read_model_up_to_the_log(data: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_a_fresh_folder_has_nothing(folder: DataFolder) -> None:
         "head": 0,
         "projected": 0,
         "lag": 0,
+        "standstill": None,
         "sources": (),
         "deliveries": 0,
         "quarantine": 0,

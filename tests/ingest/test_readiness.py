@@ -63,14 +63,17 @@ def missing() -> Lag:
 @pytest.mark.parametrize(
     ("lag", "told"),
     [
-        (lambda: Lag(7, 3, 1.23456), {"position": 7, "lag_events": 3, "lag_seconds": 1.235}),
+        (
+            lambda: Lag(7, 3, 1.23456, "a rebuild is needed"),
+            {"position": 7, "lag_events": 3, "lag_seconds": 1.235, "reason": "a rebuild is needed"},
+        ),
         (missing, {"reason": "the read model can't be read"}),
     ],
 )
 def test_a_read_model_that_is_behind_keeps_nobody_from_recording(
     receiver: Receiver, clock: Clock, lag: Callable[[], Lag], told: dict[str, object]
 ):
-    """Its lag is told, or why it can't be, and the receiver is ready all the same."""
+    """Its lag and why it stands still are told, or why it can't be, and the receiver is ready all the same."""
     app = create_app(receiver.sources, receiver.writer, clock=clock, not_json=not_json, lag=lag)
     answer = ask(app)
     assert answer.status_code == 200

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -83,6 +84,25 @@ def test_the_front_page_tells_the_state(as_role: AsRole, model: sqlite3.Connecti
         "SELECT bill FROM bills_open WHERE presumed_settled = 0 ORDER BY next_notice_expected_on IS NULL, next_notice_expected_on LIMIT 8"
     ).fetchall()
     assert links_of(page, "bill")[: len(expected)] == [f"/bill/{key(bill)}" for (bill,) in expected]
+
+
+def test_the_front_page_says_why_projecting_stands_still(
+    month: DataFolder,
+    publish: Publish,
+    browser: Callable[[str], httpx.Client],
+    tmp_path: Path,
+) -> None:
+    """Once it does, with what mends it, and no longer than it does."""
+    shutil.copytree(month.path, tmp_path / "data")
+    folder = folders.existing(tmp_path / "data")
+    folder.users.unlink()
+    with publish(folder) as url, browser(url) as client:
+        before = text_of(client.get("/").text)
+        folder.configuration.write_text('[queues]\nsimhold = "lock"\n')
+        during = text_of(client.get("/").text)
+    assert "stands still" not in before
+    assert "Projecting stands still: the read model was made with another configuration" in during
+    assert "`simtrail rebuild` makes it anew from the log." in during
 
 
 @pytest.mark.parametrize(("other", "active"), [("good", 5), ("restricted", 0)])
