@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schema import search
-from schema.views import VIEWS
+from schema.views import NOT_UNDERSTOOD, VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sqlite_utils import Database
 
-MODEL_VERSION = 4
+MODEL_VERSION = 5
 """Raised whenever a table, a view or the meaning of a column changes: a read
 model of another version is rebuilt, never migrated."""
 
@@ -39,6 +39,8 @@ class Table:
     each costs a rebuild and every event. One with ``?`` leaves out the rows where its column is
     NULL: most of them, and nobody looks a row up by what isn't there. An index on one column
     lists its rows in the order of the key, so a page of rows with one value needs no sorting."""
+    partial: tuple[tuple[tuple[str, ...], str], ...] = ()
+    """Indexes of the rows alone that a condition names, for queries that have it word for word."""
     lookups: tuple[tuple[str, ...], ...] = ()
     """Indexes that folding itself looks rows up by: there from the start."""
     without_rowid: bool = True
@@ -190,6 +192,8 @@ TABLES = (
             ("voided_by?",),
             ("job?",),
         ),
+        # The quarantine in its order, and what it is sifted by: few rows, whose page, count and facets need no others.
+        partial=((("position", "outcome", "type"), NOT_UNDERSTOOD),),
         lookups=(("sha256",),),
         without_rowid=False,
     ),
@@ -483,6 +487,8 @@ def create_indexes(database: Database) -> None:
     """Make the indexes, of look-ups and for search too, that are not there yet; a rebuild makes all of them last."""
     for table in TABLES:
         _index(database, table, (*table.lookups, *table.indexes))
+        for columns, condition in table.partial:
+            _create_index(database, table, columns, f" WHERE {condition}")
     search.create(database)
 
 
@@ -508,7 +514,11 @@ def _index(database: Database, table: Table, indexes: Iterable[tuple[str, ...]])
     for columns in indexes:
         names = [column.rstrip("?") for column in columns]
         known = f' WHERE "{names[0]}" IS NOT NULL' if columns[0].endswith("?") else ""
-        listed = ", ".join(f'"{name}"' for name in names)
-        database.execute(
-            f'CREATE INDEX IF NOT EXISTS "idx_{table.name}_{"_".join(names)}" ON "{table.name}" ({listed}){known}',
-        )
+        _create_index(database, table, names, known)
+
+
+def _create_index(database: Database, table: Table, names: Iterable[str], condition: str) -> None:
+    listed = ", ".join(f'"{name}"' for name in names)
+    database.execute(
+        f'CREATE INDEX IF NOT EXISTS "idx_{table.name}_{"_".join(names)}" ON "{table.name}" ({listed}){condition}',
+    )

@@ -149,10 +149,9 @@ def _days(connection: sqlite3.Connection, since: date, until: date) -> dict[str,
 
 
 def _quarantine(connection: sqlite3.Connection) -> dict[str, object]:
-    where = "WHERE outcome IN ('unrecognised', 'unreadable')"
-    (count,) = connection.execute(f"SELECT count(*) FROM deliveries {where}").fetchone()
+    (count,) = connection.execute("SELECT count(*) FROM quarantine").fetchone()
     shown = connection.execute(
-        f"SELECT position, received_at, summary FROM deliveries {where} ORDER BY position DESC LIMIT ?", (FEW,)
+        "SELECT position, received_at, summary FROM quarantine ORDER BY position DESC LIMIT ?", (FEW,)
     ).fetchall()
     return {"count": count, "shown": shown}
 

@@ -522,6 +522,35 @@ def test_facets_of_a_growing_table_are_counted_by_an_index(
         assert re.search(rf"USING COVERING INDEX idx_{name}_{facet}", steps[0]), steps
 
 
+@pytest.mark.parametrize("name", ["quarantine", "quarantine_contents"])
+def test_the_quarantine_is_answered_by_the_index_of_its_rows(planner: sqlite3.Connection, name: str) -> None:
+    """Neither a page of it, sorted or sifted, nor its count or a facet reads other rows, or sorts these."""
+    index = "INDEX idx_deliveries_position_outcome_type"
+    for where in ("", *(f"WHERE {column} = 'x'" for column in ("outcome", "type", "source"))):
+        steps = plan(planner, f"SELECT * FROM {name} {where} ORDER BY position DESC LIMIT 51")
+        assert steps[0] == f"SCAN deliveries USING {index}", steps
+        assert not any("TEMP B-TREE" in step for step in steps), steps
+    older = plan(planner, f"SELECT * FROM {name} WHERE position < 50 ORDER BY position DESC LIMIT 51")
+    assert older[0] == f"SEARCH deliveries USING {index} (position<?)", older
+    counts = [f"SELECT count(*) FROM {name}"]
+    counts += [
+        f"SELECT {facet}, count(*) FROM (SELECT * FROM {name}) WHERE {facet} IS NOT NULL GROUP BY {facet}"
+        for facet in DESCRIBED[name]["facets"]
+    ]
+    for count in counts:
+        steps = plan(planner, count)
+        assert steps[0] == f"SCAN deliveries USING COVERING {index}", steps
+        assert not any("came" in step for step in steps), steps
+
+
+def test_the_quarantine_can_be_joined_in_every_way(planner: sqlite3.Connection) -> None:
+    """Auditors' own SQL may have it on either side of any join."""
+    for kind in ("LEFT", "RIGHT", "FULL", "INNER"):
+        for name in ("quarantine", "quarantine_contents"):
+            assert plan(planner, f"SELECT count(*) FROM {name} AS q {kind} JOIN jobs ON jobs.position = q.position")
+            assert plan(planner, f"SELECT count(*) FROM jobs {kind} JOIN {name} AS q ON jobs.position = q.position")
+
+
 # What is shown.
 
 
