@@ -89,6 +89,7 @@ lock: ## pin the dependencies anew, with uv (ARGS=--upgrade for newer ones)
 	@$(LOCK) pyproject.toml --output-file requirements/run.txt $(ARGS)
 	@$(LOCK) pyproject.toml --group test --group check --constraint requirements/run.txt \
 		--output-file requirements/dev.txt $(ARGS)
+	@$(LOCK) pyproject.toml --extra timestamps --constraint requirements/dev.txt --output-file requirements/timestamps.txt $(ARGS)
 
 clean: ## remove what can be made again; never a data folder
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

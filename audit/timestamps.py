@@ -58,7 +58,7 @@ def verifier(certificates: Path) -> Callable[[bytes, str, int | None], datetime]
     try:
         from rfc3161_client import VerificationError, VerifierBuilder, decode_timestamp_response  # noqa: PLC0415
     except ImportError as error:
-        msg = "time-stamps need rfc3161-client, which is not installed: pip install 'simtrail[timestamps]'"
+        msg = "time-stamps need rfc3161-client, which is not installed: requirements/timestamps.txt has it, pinned"
         raise ConfigurationError(msg) from error
     try:
         roots = x509.load_pem_x509_certificates(certificates.read_bytes())

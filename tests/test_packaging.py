@@ -63,6 +63,27 @@ def test_the_wheel_holds_the_packages_whole(tmp_path: Path) -> None:
     assert held >= {f"{package}/py.typed" for package in PACKAGES}
 
 
+def pins(name: str) -> dict[str, str]:
+    """The packages that a file of requirements pins, each with its version; every one of them has a hash."""
+    text = (ROOT / "requirements" / name).read_text()
+    entries = re.split(r"^(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
+    found = {}
+    for entry in filter(None, entries):
+        match = re.match(r"([a-z0-9-]+)==(\S+)[^\n]* \\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+\Z", entry)
+        assert match, entry[:200]
+        found[match[1]] = match[2]
+    return found
+
+
+def test_what_is_installed_is_what_is_tested() -> None:
+    """Each file pins by hashes alone; what runs, with time-stamps or without, has the versions that the tests run with."""
+    run, stamping, tested = pins("run.txt"), pins("timestamps.txt"), pins("dev.txt")
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["timestamps"]
+
+    assert stamping.keys() - run.keys() == {re.split("[<>=~]", each)[0] for each in extra}
+    assert run.items() <= stamping.items() <= tested.items()
+
+
 def test_no_committed_file_names_a_registry_or_a_machine() -> None:
     """No committed file says where packages were fetched from or in which folder somebody worked."""
     git = shutil.which("git")

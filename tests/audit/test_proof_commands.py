@@ -468,7 +468,7 @@ def test_anchors_are_time_stamped(
 def test_without_the_extra_time_stamps_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is optional."""
     monkeypatch.setitem(sys.modules, "rfc3161_client", None)
-    with pytest.raises(ConfigurationError, match=r"simtrail\[timestamps\]"):
+    with pytest.raises(ConfigurationError, match=r"requirements/timestamps\.txt"):
         timestamps.verifier(tmp_path / "ca.pem")
 
 
