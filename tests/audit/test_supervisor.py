@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Each writes its name to a file when it is up, and again, in capitals, when told to stop.
+# Each writes its name to a file when it is up, and again, in capitals, when told to stop. The signal is blocked before
+# that, and waited for: a handler would note one that comes just before a pause, and the pause sleep through it.
 CHILD = """
 import signal, sys
 name, path = sys.argv[1:]
 def say(word):
     with open(path, "a") as file:
         print(word, file=file)
-def stop(number, frame):
-    say(name.upper())
-    sys.exit(0)
-signal.signal(signal.SIGTERM, stop)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 say(name)
 while True:
-    signal.pause()
+    signal.sigwait({signal.SIGTERM})
+    say(name.upper())
+    sys.exit(0)
 """
 
 STUBBORN = CHILD.replace("    sys.exit(0)\n", "")
