@@ -186,12 +186,11 @@ def receive(  # noqa: PLR0913 - one for each option
     if supervised:
         end_with_supervisor()
     folder = folders.create(data, place)
-    with folders.hold_to_append(folder):
+    with folders.hold_to_append(folder) as held:
         code = server.serve(
             place=folder.log,
             sources_path=folder.sources,
             clock=_now,
-            entropy=os.urandom,
             ready=ready,
             host=host,
             port=port,
@@ -201,6 +200,7 @@ def receive(  # noqa: PLR0913 - one for each option
             receipts=receipts.of_folder(folder),
             forwarded_allow_ips=front.forwarded_allow_ips,
             tls=tls.Certificate(front.certificate, front.key) if front.certificate else None,
+            held=held,
         )
     sys.exit(code)
 

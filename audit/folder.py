@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 from schema.errors import ConfigurationError
 from schema.log_place import Server
@@ -27,6 +28,12 @@ FOLDER_MODE = 0o700
 """Webhooks carry personal data, and the lock files a process's id: the owner's alone."""
 
 LOCK_MODE = 0o600
+
+LEFT_S = 10
+"""How long a process that was started by one that has ended may finish what it was given: an appender takes milliseconds."""
+
+LOOK_S = 0.02
+"""Between two looks at whether it has."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +129,10 @@ def existing(path: Path, log: Place | None = None) -> DataFolder:
 
 
 @contextmanager
-def hold(folder: DataFolder, role: Role) -> Iterator[None]:
-    """Be the one process of a role in the folder, for the length of the context.
+def hold(folder: DataFolder, role: Role) -> Iterator[tuple[int, ...]]:
+    """Be the one process of a role in the folder, for the length of the context; gives the descriptor of the lock.
 
-    The kernel lets go of the lock when the process ends, however it ends. Raises
+    The kernel lets go of the lock when the process ends, however it ends, and with it whoever inherited the descriptor. Raises
     `ConfigurationError` where another process holds it, or where the folder can't be
     written.
     """
@@ -135,24 +142,48 @@ def hold(folder: DataFolder, role: Role) -> Iterator[None]:
         msg = f"the data folder {folder.path} can't be written: {error.strerror} ({folder.lock(role).name}); choose another with --data"
         raise ConfigurationError(msg) from error
     with os.fdopen(descriptor, "r+") as file:
+        _lock(file, folder, role)
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield (descriptor,)
+
+
+def _lock(file: TextIO, folder: DataFolder, role: Role) -> None:
+    until = time.monotonic() + LEFT_S
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            file.seek(0)
             process = file.readline().strip()
+            # Where that one has ended, a process of its own is finishing what it was given.
+            if process.isdecimal() and not _runs(int(process)) and time.monotonic() < until:
+                time.sleep(LOOK_S)
+                continue
             msg = (
                 f"another {role}{f' (process {process})' if process else ''} is at work in the data folder "
                 f"{folder.path}: stop it first, or choose another folder with --data"
             )
             raise ConfigurationError(msg) from error
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
+        else:
+            return
 
 
-def hold_to_append(folder: DataFolder) -> AbstractContextManager[None]:
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def hold_to_append(folder: DataFolder) -> AbstractContextManager[tuple[int, ...]]:
     """Be the receiver: of a log in a file the only one, of a log on a server one of any number."""
-    return hold(folder, "receiver") if folder.has_log_file else nullcontext()
+    return hold(folder, "receiver") if folder.has_log_file else nullcontext(())
 
 
 def tell_receiving(folder: DataFolder, url: str) -> None:

@@ -111,7 +111,7 @@ def _stopping() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _alone(target: Place) -> AbstractContextManager[None]:
+def _alone(target: Place) -> AbstractContextManager[object]:
     """No receiver may append to a file meanwhile; on a server a copy notices that, and ends."""
     return (
         nullcontext() if isinstance(target, Server) else folders.hold(DataFolder(target.absolute().parent), "receiver")

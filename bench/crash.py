@@ -3,8 +3,8 @@
     python bench/crash.py [--rounds 50] [--connections 64] [--seed N] [--folder DIR]
 
 One log lives through all rounds. In each, a new receiver is started on it, many connections
-post bodies that are all different, and the receiver is killed: mostly 20 to 300 ms
-after its first answer, now and then while it still starts. What the client was answered is the
+post bodies that are all different, and the receiver, its appender, or both at once are killed: mostly 20 to 300 ms
+after the first answer, now and then while they still start. What the client was answered is the
 oracle: every receipt's event must be there, after that round and after all of them, at its
 position and with the bytes that were sent. Bodies that were sent but not answered may be in
 the log, once and whole; anything else may not. Exit code 1 if anything is wrong.
@@ -29,7 +29,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -49,6 +49,10 @@ KILL_AFTER_S = (0.02, 0.3)
 
 EARLY = 8
 """One round in so many is killed while the receiver starts, and recovers from the kill before."""
+
+Victim = Literal["receiver", "appender", "both"]
+
+VICTIMS: tuple[Victim, ...] = get_args(Victim)
 
 DEADLINE_S = 60
 """How long a receiver may take to answer, or a connection to end: far beyond what either takes."""
@@ -76,6 +80,8 @@ class Load:
     serial: int = 0
     receipts: dict[int, bytes] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    bereft: bool = False
+    """Whether the appender has been killed, so that the receiver may refuse until it has ended."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     def next(self) -> tuple[bytes, bytes]:
@@ -87,6 +93,8 @@ class Load:
     def answer(self, body: bytes, status: int, content: bytes) -> None:
         """Take down what a body was answered."""
         self.answered.set()
+        if status == 503 and self.bereft:  # noqa: PLR2004 - Service Unavailable
+            return
         if status != 200:  # noqa: PLR2004 - OK
             self.wrong.append(f"answered {status}: {content.decode(errors='replace')}")
             return
@@ -219,9 +227,37 @@ async def connected(port: int, load: Load, senders: list[Sender]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def one_round(receiver: Receiver, load: Load, connections: int, kill_after: float, *, early: bool) -> float:
+def appender_of(process: subprocess.Popen[bytes]) -> int | None:
+    """The process id of a receiver's appender, once it has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return int(children.read_text().split()[0]) if children.exists() and children.read_text() else None
+
+
+def kill(process: subprocess.Popen[bytes], victim: Victim, load: Load) -> None:
+    """Kill a receiver, its appender, or both; where there is no appender yet, the receiver."""
+    appender = None if victim == "receiver" else appender_of(process)
+    load.bereft = appender is not None
+    if appender is not None:
+        with suppress(ProcessLookupError):
+            os.kill(appender, signal.SIGKILL)
+    if appender is None or victim == "both":
+        process.kill()
+    expected = {1} if victim == "appender" and appender is not None else {-signal.SIGKILL}
+    try:
+        status = process.wait(DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        status = process.wait()
+    if status not in expected:
+        load.wrong.append(f"the receiver ended with status {status} when the {victim} was killed")
+
+
+async def one_round(  # noqa: PLR0913 - a round, by its parts
+    receiver: Receiver, load: Load, connections: int, kill_after: float, *, victim: Victim, early: bool
+) -> float:
     """Start, load and kill a receiver; seconds from its start to its first answer, or 0."""
     load.answered.clear()
+    load.bereft = False
     process = receiver.start()
     begun, taken = time.monotonic(), 0.0
     senders: list[Sender] = []
@@ -234,13 +270,13 @@ async def one_round(receiver: Receiver, load: Load, connections: int, kill_after
     except TimeoutError:
         load.wrong.append(f"no answer in {DEADLINE_S} s; the receiver said: {receiver.lines.read_text()[-2000:]}")
     finally:
-        process.kill()
-        status = process.wait()
+        # In a thread: the answers until its end are part of what is looked at.
+        before = len(load.wrong)
+        await asyncio.to_thread(kill, process, victim, load)
+        if len(load.wrong) > before:
+            load.wrong.append(f"it said: {receiver.lines.read_text()[-2000:]}")
         for each in connecting:
             each.cancel()
-    if status != -signal.SIGKILL:
-        said = receiver.lines.read_text()[-2000:]
-        load.wrong.append(f"the receiver ended by itself with status {status}; it said: {said}")
     await asyncio.gather(*connecting, return_exceptions=True)
     await asyncio.wait_for(asyncio.gather(*(sender.lost for sender in senders)), DEADLINE_S)
     return taken
@@ -261,7 +297,8 @@ async def run(rounds: int, connections: int, seed: int, folder: Path) -> bool:
     for number in range(1, rounds + 1):
         early = moments.randrange(EARLY) == 0 and number > 1
         kill_after = moments.uniform(0, start_s) if early else moments.uniform(*KILL_AFTER_S)
-        start_s = await one_round(receiver, load, connections, kill_after, early=early) or start_s
+        victim = moments.choice(VICTIMS)
+        start_s = await one_round(receiver, load, connections, kill_after, victim=victim, early=early) or start_s
         oracle.after_round()
         done = number
         if load.wrong:

@@ -105,20 +105,30 @@ class Server:
     url: str
 
     def cpu_s(self) -> float:
-        """Seconds of processor that it has used; NaN where the system does not tell."""
-        try:
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return float("nan")
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds of processor that it and its processes have used; NaN where the system does not tell."""
+        ticks = 0
+        for pid in self._processes():
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                return float("nan")
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory_mb(self, field: str = "VmRSS") -> float:
-        """Megabytes of memory that it has now, or with ``VmHWM`` had at most."""
-        try:
-            status = Path(f"/proc/{self.process.pid}/status").read_text()
-        except OSError:
-            return float("nan")
-        return int(status.split(f"{field}:")[1].split()[0]) * 1024 / 1e6
+        """Megabytes of memory that it and its processes have now, or with ``VmHWM`` had at most."""
+        kib = 0
+        for pid in self._processes():
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                return float("nan")
+            kib += int(status.split(f"{field}:")[1].split()[0])
+        return kib * 1024 / 1e6
+
+    def _processes(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [self.process.pid, *map(int, children.read_text().split() if children.exists() else ())]
 
 
 @dataclass(frozen=True)

@@ -141,13 +141,13 @@ class Webhooks:
     async def _recorded(self, delivery: Delivery) -> tuple[int, str, str | None]:
         """Position, SHA-256, and why the body is not JSON."""
         recorded = self._writer.recorded(delivery)
+        # While the commit is under way.
         if len(delivery.body) <= LARGE_BODY_BYTES:
-            # While the commit is under way.
             sha256, reason = self._examine(delivery.body)
-            return await recorded, sha256, reason
-        # After the commit, which others wait for too: it needs the processor, and the interpreter, for itself.
-        position = await recorded
-        return position, *await asyncio.get_running_loop().run_in_executor(self._large, self._examine, delivery.body)
+        else:
+            examined = asyncio.get_running_loop().run_in_executor(self._large, self._examine, delivery.body)
+            sha256, reason = await examined
+        return await recorded, sha256, reason
 
     def take(self, scope: Scope, body: bytes, answer: Callable[[bytes | Problem], None]) -> bool:
         """Take a delivery that came whole, and call ``answer`` later, once; or be False, and leave it to `__call__`.
@@ -225,7 +225,7 @@ def create_app(  # noqa: PLR0913 - what it is made of, each by its name
 
     ``lag`` tells how far the read model is behind, ``seals`` how the log is sealed; both are called in
     a thread, and may raise `SimtrailError`. ``receipts`` finds an event's receipt.
-    ``counts`` are those of the writer's log too, see `ingest.counts.counting`.
+    ``counts`` are the writer's too.
     """
     room, counts = Room(limits or Limits()), counts or Counts()
     webhooks = Webhooks(

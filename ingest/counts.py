@@ -7,12 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ingest.delivery_lines import DeliveryLines
-    from schema.event import WebhookReceived
-
-    Append: TypeAlias = Callable[[Sequence[WebhookReceived]], Sequence[int]]
+    from schema.event import Delivery
 
 Cause: TypeAlias = Literal[
     "address_not_allowed",
@@ -55,7 +53,7 @@ class Distribution:
 class Counts:
     """Counts what comes and what becomes of it; has a line written of each, if there are ``lines``.
 
-    What is recorded is counted by the writer's thread alone (see `counting`), all else on the event loop.
+    All of it on the event loop.
     """
 
     def __init__(self, lines: DeliveryLines | None = None) -> None:
@@ -75,29 +73,13 @@ class Counts:
         if self.lines is not None:
             self.lines.refused(cause, source)
 
-
-def counting(append: Append, counts: Counts, timer: Callable[[], float]) -> Append:
-    """The log's append, counted. ``timer`` gives seconds of any origin."""
-
-    def counted(batch: Sequence[WebhookReceived]) -> Sequence[int]:
-        if not batch:
-            return append(batch)
-        began = timer()
-        try:
-            positions = append(batch)
-        except BaseException:
-            counts.failed_commits += 1
-            raise
-        seconds = timer() - began
-        counts.commit_s.add(seconds)
-        counts.group.add(len(batch))
-        deliveries = [event.delivery for event in batch]
-        for source in {delivery.source for delivery in deliveries}:  # Most groups have one.
-            sizes = [len(delivery.body) for delivery in deliveries if delivery.source == source]
-            counts.recorded[source] += len(sizes)
-            counts.recorded_bytes[source] += sum(sizes)
-        if counts.lines is not None:
-            counts.lines.recorded(batch, positions, seconds)
-        return positions
-
-    return counted
+    def committed(self, group: Sequence[Delivery], positions: Sequence[int], seconds: float) -> None:
+        """Count a group that was recorded in one commit. Called on the event loop."""
+        self.commit_s.add(seconds)
+        self.group.add(len(group))
+        for source in {delivery.source for delivery in group}:  # Most groups have one.
+            sizes = [len(delivery.body) for delivery in group if delivery.source == source]
+            self.recorded[source] += len(sizes)
+            self.recorded_bytes[source] += sum(sizes)
+        if self.lines is not None:
+            self.lines.recorded(group, positions, seconds)

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from schema.event import WebhookReceived
+    from schema.event import Delivery
 
 WAITING_LINES = 100_000
 """Lines that may wait to be written: some 20 MB."""
 
 GATHER_S = 0.1
 """From a first line to its writing, with all that have come until then: a thread that woke for each group would
-cost the writer and the event loop a turn with the interpreter each time."""
+cost the event loop a turn with the interpreter each time."""
 
 REFUSALS_PER_S = 10
 """Lines of refusals a second at most: who guesses secrets must not fill the disk. The metrics count all."""
@@ -74,23 +74,23 @@ class DeliveryLines:
         self._refusals = 0
         self._thread = threading.Thread(target=self._run, name="delivery-lines", daemon=True)
 
-    def recorded(self, batch: Sequence[WebhookReceived], positions: Sequence[int], seconds: float) -> None:
-        """A group was recorded. Called by the writer's thread."""
+    def recorded(self, batch: Sequence[Delivery], positions: Sequence[int], seconds: float) -> None:
+        """A group was recorded. Called on the event loop."""
         group, commit_ms = len(batch), round(seconds * 1_000, 3)
         self._put(
             [
                 Recorded(
-                    event.delivery.source,
+                    delivery.source,
                     position,
-                    len(event.delivery.body),
+                    len(delivery.body),
                     group,
                     commit_ms,
                     "recorded",
                     "simtrail.deliveries",
                     "info",
-                    event.delivery.received_at,
+                    delivery.received_at,
                 )
-                for event, position in zip(batch, positions, strict=False)
+                for delivery, position in zip(batch, positions, strict=False)
             ]
         )
 

@@ -17,7 +17,7 @@ bytes, and a body is held about four times over while it is being stored."""
 
 HELD_DELIVERIES = 10_000
 """Deliveries in memory, from the first byte read to the answer: under a second's work
-of the writer. A sender that is told to wait beyond that is better off than one that
+of the appender. A sender that is told to wait beyond that is better off than one that
 waits unknowing."""
 
 HELD_BYTES = 256 * MIB
@@ -29,7 +29,7 @@ has vanished, and a larger group would only make its first delivery wait longer.
 
 GROUP_BYTES = 8 * MIB
 """A group takes no further delivery once it holds this much: some 40 ms of writing,
-which everyone behind it waits for. One larger body is a group of its own, or its last."""
+which everyone behind it waits for. One larger body is a group of its own."""
 
 LARGE_BODY_BYTES = 128 * 1024
 """Above this a body is hashed and checked in a thread of its own: below, that takes
@@ -63,7 +63,7 @@ LINGER_S = 5
 """For how many seconds it is read at most."""
 
 BUSY_RETRY_S = 1
-"""Retry-After where too much waits: by then the writer has caught up, or is broken."""
+"""Retry-After where too much waits: by then the appender has caught up, or is broken."""
 
 UNAVAILABLE_RETRY_S = 30
 """Retry-After where the log can't be written: a person or a supervisor has to act."""

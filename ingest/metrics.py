@@ -78,7 +78,7 @@ class Metrics(Collector):
         yield from self._projection()
 
     def _deliveries(self) -> Iterator[Metric]:
-        # Copied in one step each: the writer and the loop go on counting.
+        # Copied in one step each: the loop goes on counting.
         recorded, refused = self._counts.recorded.copy(), self._counts.refused.copy()
         deliveries = CounterMetricFamily(
             "simtrail_deliveries",

@@ -1,4 +1,4 @@
-"""The receiver's process: socket, log, writer and uvicorn, begun and ended in order."""
+"""The receiver's process: socket, appender, writer and uvicorn, begun and ended in order."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import socket
 import sys
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
 
-from ingest import loglines
+from ingest import appender, loglines, memory
 from ingest.app import create_app
-from ingest.counts import Counts, counting
+from ingest.counts import Counts
 from ingest.delivery_lines import DeliveryLines
 from ingest.limits import KEEP_ALIVE_S, STOP_S, Limits
 from ingest.protocol import HttpProtocol
@@ -27,10 +26,9 @@ from ingest.sources import Sources
 from ingest.writer import Writer
 from schema.body import not_json
 from schema.errors import ConfigurationError
-from schema.log import open_to_append
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
     from ssl import SSLContext
@@ -50,8 +48,11 @@ TICKS_PER_S = 10
 """How often uvicorn looks around."""
 
 SWITCH_S = 0.000_2
-"""After so many seconds a thread that waits for the interpreter gets it. The writer needs it a few times a commit, for
-microseconds; by Python's default, five milliseconds, it got it when the event loop had nothing more to do."""
+"""After so many seconds a thread that waits for the interpreter gets it. The event loop waits so long for the one
+that examines large bodies; by Python's default, it would be five milliseconds."""
+
+RING_MORE_BYTES = 1024 * 1024
+"""The ring has room for the largest body, its headers, and what is small beside them."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -63,7 +64,6 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     place: Place,
     sources_path: Path,
     clock: Callable[[], datetime],
-    entropy: Callable[[int], bytes],
     ready: Callable[[str], None],
     host: str = HOST,
     port: int = PORT,
@@ -74,29 +74,32 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     lag: Callable[[], Lag] | None = None,
     seals: Tell | None = None,
     receipts: FindReceipt | None = None,
+    held: Sequence[int] = (),
 ) -> int:
-    """Receive until SIGINT or SIGTERM; the exit code: 0, or 1 if the writer had to stop.
+    """Receive until SIGINT or SIGTERM; the exit code: 0, or 1 if the appender has ended before that.
 
     Call it in the main thread. ``ready`` is given the URL, without a path, once
     requests are answered; port 0 takes a free one. ``forwarded_allow_ips`` are the proxies, as
     uvicorn has them, whose word on the sender's address is taken; none by default. With ``tls`` it is spoken
     (see `ingest.tls`), and nothing else; a renewed certificate is taken by itself. Each delivery has a line in the log unless
-    ``delivery_lines`` is false. ``lag``, ``seals`` and ``receipts`` are as for `create_app`.
+    ``delivery_lines`` is false. ``lag``, ``seals`` and ``receipts`` are as for `create_app`. ``held`` are
+    descriptors of locks which the appender is to keep as long as it is at work.
 
     Raises `ConfigurationError` where the address can't be listened on, the proxies are no addresses or the
     sources can't be read, `LogUnavailable` where the log can't be opened.
     """
     loglines.configure()
+    memory.keep()
     _require_addresses(forwarded_allow_ips)
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(host, port))
         url = _url(listener, "http" if tls is None else "https")
         sources = Sources(sources_path)
-        log = stack.enter_context(open_to_append(place))
         lines = stack.enter_context(DeliveryLines(sys.stderr.buffer, clock)) if delivery_lines else None
         counts = Counts(lines)
-        append = counting(log.append, counts, perf_counter)
-        writer = Writer(append, checkpoint=log.checkpoint, clock=clock, entropy=entropy)
+        ring_bytes = (limits or Limits()).body_bytes + RING_MORE_BYTES
+        channel, ring = stack.enter_context(appender.started(place, ring_bytes, held))
+        writer = Writer(channel, ring, counts=counts, clock=clock)
         app = create_app(
             sources,
             writer,
@@ -110,11 +113,12 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
         )
 
         def listening() -> None:
+            writer.attach()
             _lines.info("receiving", url=url, log=str(place))
             ready(url)
 
         context = None if tls is None else tls.context
-        server = Server(configuration(app, forwarded_allow_ips, context), listening, tls)
+        server = Server(configuration(app, forwarded_allow_ips, context), listening, tls, lambda: writer.bereft)
         stack.enter_context(_stopped_by_signals(server))
         stack.enter_context(writer)
         # What is loaded by now stays: the collector would go through it all, now and then, while deliveries wait.
@@ -152,10 +156,17 @@ def configuration(
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says when it answers, and when it can't."""
+    """uvicorn's server, which says when it answers, and when it can't; and stops when it is bereft of its appender."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], tls: Certificate | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None],
+        tls: Certificate | None = None,
+        bereft: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(config)
+        self._bereft = bereft
         self._ready = ready
         self._tls = tls
         self._shut: str | None = None
@@ -167,6 +178,8 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn, ten times a second."""
+        # Whoever started this process does so again, as if it had been killed itself.
+        self.should_exit = self.should_exit or self._bereft()
         if counter % TICKS_PER_S == 0:
             self._look_at_descriptors()
             if self._tls is not None:
@@ -192,7 +205,7 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
     """Signals stop the server, and nothing else.
 
     uvicorn handles them while it runs, and then raises them once more for whoever
-    handled them before: by default that would end the process before the writer.
+    handled them before: by default that would end the process before the writer has handed over what waits.
     """
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -1,62 +1,46 @@
-"""The writer: the one thread that appends to the log, many deliveries to a commit.
+"""The writer: the event loop's side of appending. It hands deliveries to the appender, and takes back what became of them.
 
-Deliveries wait on the event loop. All that wait, within the bounds of a group, are handed to
-the thread at once, which appends them in one commit, takes those that came meanwhile as its
-next group if they are many, and wakes the loop once, which answers. So the busier the receiver, the
-larger its groups, and nothing is waited for when it is not.
-
-**When a commit fails.** The deliveries of that group are refused; none of them is ever
-tried again, since the sender was told to. Whether the writer goes on depends on what
-can be known about the disk:
-
-- It goes on where a later commit can't vouch falsely for what this one lost, which the log knows
-  (`LogUnavailable.passing`): of a file, where it had not come to writing, or the file system
-  did not take a write (`schema.log_sqlite.PASSING`); of a server, whatever happened, since
-  that one answers for its own disk.
-- It stops for good on anything else: a failed fsync, any other I/O error, a damaged file,
-  an error that nobody knows. A writer that has stopped refuses every delivery until the
-  receiver is started again.
-
-A refused delivery may still turn out to be in the log, where its commit record reached
-the disk but the fsync failed, or the server's answer did not reach us. The sender sends it again, and it is recorded twice, which
-every projection stands; an acknowledged one is never missing.
+Deliveries that come in one turn of the loop are handed over together, at its end. What
+becomes of those whose commit fails is told in `ingest.appender`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import socket
 from collections import deque
 from contextlib import suppress
 from datetime import timedelta
-from queue import SimpleQueue
+from itertools import chain
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 import structlog
 
-from ingest.limits import GROUP_BYTES, GROUP_DELIVERIES
-from schema.errors import LogError, LogUnavailable
-from schema.event import WebhookReceived, uuid7s
+from ingest import channel
+from ingest.channel import Behind, Kept, Refused, Sayings
+from ingest.limits import GROUP_BYTES, GROUP_DELIVERIES, LARGE_BODY_BYTES
+from schema.errors import LogUnavailable
+from schema.event import encode, front
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
     from types import TracebackType
 
+    from ingest.counts import Counts
+    from ingest.ring import Ring
     from schema.event import Delivery
 
-TAKEN_AT_ONCE = 16
-"""So many that wait are the next group as soon as a commit is done. Fewer are left to the loop, which hands them over
-with all that it reads in its turn: two small groups cost more than the one that they could have been."""
-
-DRAWN_BYTES = 16 * 1024
-"""Randomness that is drawn at once: for some 1,600 ids."""
+READ_BYTES = 64 * 1024
+"""Taken from the channel at once: the answers to several groups of the largest."""
 
 TRIAL_EVERY = timedelta(seconds=1)
 """A trial costs an fsync, and anyone may ask for one: so many a second at most."""
 
 TRIAL_WAIT_S = 2
 """How long whoever asks waits for it: the log may be locked, or its disk hang, for longer."""
+
+ENDED = "the process that appends to the log has ended by itself; the receiver must be started again"
 
 _lines = structlog.get_logger("simtrail.writer")
 
@@ -68,46 +52,39 @@ _Waiting: TypeAlias = "tuple[Delivery, Answer]"
 
 
 class Writer:
-    """Appends deliveries from one event loop to the log, in a thread of its own.
+    """Has deliveries appended to the log by the appender at the other end of a channel, which has the same ring.
 
-    ``append`` and ``checkpoint`` are the log's: the one stores a batch in one durable commit and gives the
-    positions, the other does what commits leave for later. Only the writer's thread calls them, between the beginning and
-    the end of a ``with`` block; at the end, all that waits is committed first.
+    Used on an event loop, between the beginning and the end of a ``with`` block; at the end, when
+    the loop has none more to give, all that waits is appended first.
     """
 
-    def __init__(
-        self,
-        append: Callable[[Sequence[WebhookReceived]], Sequence[int]],
-        *,
-        checkpoint: Callable[[], None],
-        clock: Callable[[], datetime],
-        entropy: Callable[[int], bytes],
-    ) -> None:
-        self._append = append
-        self._checkpoint = checkpoint
+    def __init__(self, connection: socket.socket, ring: Ring, *, counts: Counts, clock: Callable[[], datetime]) -> None:
+        self._connection = connection
+        self._ring = ring
+        self._counts = counts
         self._clock = clock
-        self._entropy = entropy
-        self._drawn = b""
-        # The door guards what the loop and the end of the block both touch: who waits,
-        # whether more may, and that no group enters the queue behind the None that ends it.
-        self._door = threading.Lock()
-        self._waiting: deque[_Waiting] = deque()
-        self._groups: SimpleQueue[list[_Waiting] | asyncio.Future[None] | None] = SimpleQueue()
-        self._busy = False
+        self._sayings = Sayings()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
+        # Who waits, in order: the groups that are handed over, and those that are to be.
+        self._handed: deque[list[_Waiting]] = deque()
+        self._brought: deque[_Waiting] = deque()
+        self._unsent = bytearray()
+        self._watched = False
+        self._ended = False
         self._failure: str | None = None
         self._refusal: str | None = None
         self._tried_at = clock()
         self._trial: asyncio.Future[None] | None = None
-        # A process that ends by an error must not hang on this thread: a commit cut
-        # off there is what any crash is to it.
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     @property
     def failure(self) -> str | None:
-        """Why the writer has stopped for good; None while it has not."""
+        """Why nothing is recorded any more until the receiver is started again; None while that is not so."""
         return self._failure
+
+    @property
+    def bereft(self) -> bool:
+        """Whether the appender has ended without a word, as one that was killed does."""
+        return self._failure == ENDED
 
     async def trouble(self) -> str | None:
         """Why nothing can be recorded now; None where it can. Called on the event loop.
@@ -128,16 +105,13 @@ class Writer:
 
         Raises `LogUnavailable`, and never calls ``answer``, where nothing is recorded any more.
         """
-        with self._door:
-            if self._closed:
-                msg = "the receiver is stopping"
-                raise LogUnavailable(msg)
-            self._waiting.append((delivery, answer))
-            if not self._busy:
-                self._busy = True
-                self._loop = asyncio.get_running_loop()
-                # Not now: what the loop reads in this same turn joins the group.
-                self._loop.call_soon(self._hand_over)
+        if self._failure is not None:
+            raise LogUnavailable(self._failure)
+        if not self._brought:
+            # Not now: what the loop reads in this same turn joins the group. Where some wait for room
+            # in the ring, it is handed over with them.
+            self.attach().call_soon(self._hand_over)
+        self._brought.append((delivery, answer))
 
     def recorded(self, delivery: Delivery) -> asyncio.Future[int]:
         """The delivery's position, once it is on disk. Called on the event loop.
@@ -158,19 +132,27 @@ class Writer:
         self.record(delivery, answer)
         return position
 
+    def attach(self) -> asyncio.AbstractEventLoop:
+        """Have the running event loop, which is given back, tell what comes by the channel. Done by whatever needs it.
+
+        Called on the loop before that, it is noticed also of an idle receiver that its appender has ended.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            loop.add_reader(self._connection, self._read)
+        return loop
+
     def _begin_trial(self) -> asyncio.Future[None] | None:
         """The trial under way, begun if need be; None where what is known is enough."""
-        with self._door:
-            if self._trial is None or self._trial.done():
-                self._trial = None
-                known = self._failure is not None or self._clock() - self._tried_at < TRIAL_EVERY
-                if not known and not self._closed:
-                    self._trial = asyncio.get_running_loop().create_future()
-                    self._groups.put(self._trial)
-            return self._trial
+        known = self._failure is not None or self._clock() - self._tried_at < TRIAL_EVERY
+        if self._trial is None and not known:
+            self._trial = self.attach().create_future()
+            self._send(channel.group(0, ()))
+        return self._trial
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._connection.setblocking(False)
         return self
 
     def __exit__(
@@ -179,104 +161,142 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._door:
-            self._closed = True
-            while group := self._next_group():
-                self._groups.put(group)
-            self._groups.put(None)
-        self._thread.join()
+        self._loop = None
+        self._connection.setblocking(True)
+        self._hand_over()
+        while self._brought and not self._ended:
+            self._read()
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+        while not self._ended:
+            self._read()
 
     def _hand_over(self) -> None:
-        with self._door:
-            group = self._next_group()
-            self._busy = bool(group)
-            if group:
-                self._groups.put(group)
+        """Hand over those who were brought, as far as there is room; the others when there is again."""
+        while self._brought:
+            group: list[_Waiting] = []
+            parts: list[bytes] = []
+            lengths: list[int] = []
+            size, most = 0, self._ring.room()
+            while self._brought and len(group) < GROUP_DELIVERIES:
+                envelope = _envelope(self._brought[0][0])
+                length = sum(map(len, envelope))
+                if size + length > (min(most, GROUP_BYTES) if group else most):
+                    break
+                group.append(self._brought.popleft())
+                parts += envelope
+                lengths.append(length)
+                size += length
+            if not group:
+                return
+            self._handed.append(group)
+            self._send(channel.group(self._ring.put(parts, size), lengths))
 
-    def _next_group(self) -> list[_Waiting]:
-        """The first of those who wait, within the bounds; empty where nobody does."""
-        group: list[_Waiting] = []
-        size = 0
-        while self._waiting and len(group) < GROUP_DELIVERIES and size < GROUP_BYTES:
-            one = self._waiting.popleft()
-            group.append(one)
-            size += len(one[0].body)
-        return group
+    def _send(self, data: bytes) -> None:
+        self._unsent += data
+        self._flush()
 
-    def _run(self) -> None:
-        while (work := self._groups.get()) is not None:
-            if isinstance(work, asyncio.Future):
-                self._try([])
-                _call(work.get_loop(), _end_trial, work)
-                continue
-            self._commit(work)
-            # Who waited for a commit as large as that is not to wait for the copying as well.
-            others_wait = self._waiting or not self._groups.empty()
-            if not others_wait or sum(len(delivery.body) for delivery, _ in work) < GROUP_BYTES:
-                self._copy()
-
-    def _copy(self) -> None:
+    def _flush(self) -> None:
+        """Send what the channel takes, and the rest when it takes more."""
         try:
-            self._checkpoint()
-        except LogUnavailable as error:
-            _lines.warning("the log is behind its WAL", reason=str(error))
+            while self._unsent:
+                del self._unsent[: self._connection.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            # The appender has ended; reading finds out why.
+            self._unsent.clear()
+        if self._loop is None or self._watched == bool(self._unsent):
+            return
+        self._watched = not self._watched
+        if self._watched:
+            self._loop.add_writer(self._connection, self._flush)
+        else:
+            self._loop.remove_writer(self._connection)
 
-    def _commit(self, group: list[_Waiting]) -> None:
-        ids = uuid7s(self._clock(), len(group), self._draw)
-        positions = self._try([WebhookReceived(each, 1, one[0]) for each, one in zip(ids, group, strict=True)])
-        many = len(self._waiting) >= TAKEN_AT_ONCE
-        if many:
-            self._hand_over()
-        if self._loop is not None:
-            _call(self._loop, self._answer, group, positions, self._failure or self._refusal or "", not many)
+    def _read(self) -> None:
+        try:
+            data = self._connection.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end()
+        self._sayings.add(data)
+        for what in self._sayings.whole():
+            match what:
+                case Kept():
+                    self._kept(what)
+                case Refused():
+                    self._refused(what)
+                case Behind(reason):
+                    _lines.warning("the log is behind its WAL", reason=reason)
+        self._hand_over()
 
-    def _draw(self, size: int) -> bytes:
-        """Randomness for ids, of a stock: each call to the system lets go of the interpreter, and the loop takes it."""
-        if len(self._drawn) < size:
-            self._drawn = self._entropy(max(size, DRAWN_BYTES))
-        taken, self._drawn = self._drawn[:size], self._drawn[size:]
+    def _kept(self, what: Kept) -> None:
+        if self._refusal is not None:
+            _lines.info("deliveries are recorded again", after=self._refusal)
+        self._tried(None)
+        if not what.positions:
+            return
+        group = self._taken(len(what.positions))
+        self._counts.committed([delivery for delivery, _ in group], what.positions, what.seconds)
+        for (_, answer), position in zip(group, what.positions, strict=True):
+            self._answer(answer, position)
+
+    def _refused(self, what: Refused) -> None:
+        if what.passing:
+            _lines.warning("deliveries refused", deliveries=what.count, reason=what.reason)
+        else:
+            self._failure = f"the writer has stopped, the receiver must be started again: {what.reason}"
+            _lines.error("the writer has stopped", deliveries=what.count, reason=what.reason, remedy="restart")
+        self._tried(what.reason)
+        if what.count:
+            self._counts.failed_commits += 1
+        for _, answer in self._taken(what.count):
+            self._answer(answer, LogUnavailable(self._failure or what.reason))
+
+    def _taken(self, count: int) -> list[_Waiting]:
+        """The next so many who were handed over: one group or several, which lie in the ring no more."""
+        taken: list[_Waiting] = []
+        while len(taken) < count:
+            taken += self._handed.popleft()
+            self._ring.take()
         return taken
 
-    def _try(self, batch: list[WebhookReceived]) -> Sequence[int] | None:
-        """The positions of a batch; None, and it is known why, where it was not appended."""
-        if self._failure is not None:
-            return None
-        try:
-            positions = self._append(batch)
-            if len(positions) != len(batch):
-                msg = f"{len(batch)} deliveries were given {len(positions)} positions"
-                raise LogError(msg)
-        except Exception as error:  # noqa: BLE001 - whatever it is, everyone who waits gets an answer
-            positions, self._refusal = None, str(error)
-            if isinstance(error, LogUnavailable) and error.passing:
-                _lines.warning("deliveries refused", deliveries=len(batch), reason=str(error))
-            else:
-                self._failure = f"the writer has stopped, the receiver must be started again: {error}"
-                _lines.error("the writer has stopped", deliveries=len(batch), reason=str(error), remedy="restart")
-        else:
-            if self._refusal is not None:
-                _lines.info("deliveries are recorded again", after=self._refusal)
-            self._refusal = None
+    def _end(self) -> None:
+        """Nothing more will be said: refuse all who wait."""
+        self._ended = True
+        waiting = [*chain.from_iterable(self._handed), *self._brought]
+        if self._failure is None and (waiting or self._loop is not None):
+            self._failure = ENDED
+            _lines.error("the appender has ended by itself", deliveries=len(waiting), remedy="restart")
+        if self._loop is not None:
+            self._loop.remove_reader(self._connection)
+        self._tried(self._failure)
+        self._handed.clear()
+        self._brought.clear()
+        for _, answer in waiting:
+            self._answer(answer, LogUnavailable(self._failure or ENDED))
+
+    def _tried(self, refusal: str | None) -> None:
+        self._refusal = refusal
         self._tried_at = self._clock()
-        return positions
+        trial, self._trial = self._trial, None
+        if trial is not None and not trial.done() and self._loop is not None:
+            trial.set_result(None)
 
-    def _answer(self, group: list[_Waiting], positions: Sequence[int] | None, reason: str, hand_over: bool) -> None:  # noqa: FBT001 - called by the loop
-        if hand_over:
-            self._hand_over()
-        outcomes: Sequence[int | LogUnavailable] = positions or [LogUnavailable(reason) for _ in group]
-        for (_, answer), outcome in zip(group, outcomes, strict=True):
-            try:
-                answer(outcome)
-            except Exception:  # noqa: BLE001 - and so must not cost the others theirs
-                _lines.exception("a delivery could not be answered")
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
-    # A loop that is closed has nobody left who waits.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *arguments)
+    def _answer(self, answer: Answer, outcome: int | LogUnavailable) -> None:
+        # A loop that has ended has nobody left who waits.
+        if self._loop is None:
+            return
+        try:
+            answer(outcome)
+        except Exception:  # noqa: BLE001 - and so must not cost the others theirs
+            _lines.exception("a delivery could not be answered")
 
 
-def _end_trial(trial: asyncio.Future[None]) -> None:
-    if not trial.done():
-        trial.set_result(None)
+def _envelope(delivery: Delivery) -> tuple[bytes, ...]:
+    """The envelope, in parts: a large body is not copied to make it."""
+    return (front(delivery), delivery.body) if len(delivery.body) > LARGE_BODY_BYTES else (encode(delivery),)

@@ -50,7 +50,7 @@ def parse(body: bytes) -> tuple[Json, tuple[str, ...]]:
     if not body:
         msg = "the body is empty"
         raise NotJson(msg)
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(body):
+    if _opens(body) > MAX_DEPTH and _is_deep(body):
         msg = f"nested deeper than {MAX_DEPTH} levels"
         raise NotJson(msg)
     try:
@@ -93,6 +93,18 @@ def _number_or_text(text: str) -> Decimal | str:
 
 _decoder: Final = msgspec.json.Decoder(float_hook=_number)
 _far_decoder: Final = msgspec.json.Decoder(float_hook=_number_or_text)
+
+
+def _opens(body: bytes) -> int:
+    """How many brackets open, counted up to one more than `MAX_DEPTH` of each kind: what is mostly text has few, soon found."""
+    count = 0
+    for bracket in (b"[", b"{"):
+        at = -1
+        for _ in range(MAX_DEPTH + 1):
+            if (at := body.find(bracket, at + 1)) < 0:
+                break
+            count += 1
+    return count
 
 
 def _is_deep(body: bytes) -> bool:

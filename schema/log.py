@@ -47,13 +47,16 @@ Stored: TypeAlias = "tuple[int, bytes, bytes]"
 Row: TypeAlias = "tuple[UUID, int, str, bytes]"
 """All of an event that is stored but its position: id, version, topic and state."""
 
+NewRow: TypeAlias = "tuple[UUID, int, str, bytes | memoryview]"
+"""A row that is to be stored; a state may lie in memory that is not ours."""
+
 
 class Recorder(Protocol):
     """What keeps the log. It raises one of ``faults`` where it can't do what is asked."""
 
     faults: tuple[type[Exception], ...]
 
-    def insert(self, rows: Sequence[Row], since: int | None = None) -> list[int]:
+    def insert(self, rows: Sequence[NewRow], since: int | None = None) -> list[int]:
         """Store rows in one durable commit, as all there is after ``since`` if that is said; the position of each."""
 
     def commit_nothing(self) -> None:
@@ -161,15 +164,7 @@ class Log(Application[UUID]):
         words, where that can't be said; then none of it counts. An empty batch is
         a commit that changes nothing: so one finds out whether the log can be written.
         """
-        try:
-            if not batch:
-                self._recorder.commit_nothing()
-                return []
-            return self._recorder.insert([_row(event) for event in batch])
-        except self._recorder.faults as error:
-            what = f"{len(batch)} deliveries can't be appended" if batch else "the log can't be written"
-            msg = f"{what}: {one_line(error)}"
-            raise LogUnavailable(msg, passing=self._recorder.is_passing(error)) from error
+        return self.append_rows([_row(event) for event in batch])
 
     def checkpoint(self) -> None:
         """Do what commits leave for later, if it is time; whoever appends much calls it where nobody waits.
@@ -183,15 +178,20 @@ class Log(Application[UUID]):
             msg = f"the WAL can't be copied into the log: {one_line(error)}"
             raise LogUnavailable(msg, passing=True) from error
 
-    def append_rows(self, rows: Sequence[Row], *, since: int) -> None:
-        """Store rows of another log as they are, in one durable commit, right after the position ``since``.
+    def append_rows(self, rows: Sequence[NewRow], *, since: int | None = None) -> list[int]:
+        """As `append`, of rows as they are stored; right after the position ``since``, if that is said.
 
-        Raises `LogUnavailable`, and stores none, where the log does not end there, or as `append` does.
+        Raises `LogUnavailable`, and stores none, also where the log does not end there.
         """
         try:
-            self._recorder.insert(rows, since)
+            if not rows:
+                self._recorder.commit_nothing()
+                return []
+            return self._recorder.insert(rows, since)
         except self._recorder.faults as error:
-            msg = f"{len(rows)} events can't be appended after position {since}: {one_line(error)}"
+            what = f"{len(rows)} deliveries can't be appended" if rows else "the log can't be written"
+            after = "" if since is None else f" after position {since}"
+            msg = f"{what}{after}: {one_line(error)}"
             raise LogUnavailable(msg, passing=self._recorder.is_passing(error)) from error
 
     def after(self, position: int, *, max_events: int = PAGE_EVENTS, max_bytes: int = PAGE_BYTES) -> list[Event]:

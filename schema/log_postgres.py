@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 
-    from schema.log import Row, Stored
+    from schema.log import NewRow, Row, Stored
 
 LOOK_S = 0.1
 """How often one that waits for a notification looks whether it is to stop."""
@@ -132,13 +132,14 @@ class Recorder(PostgresApplicationRecorder):
         """Called by the library."""
         return self.insert([(_uuid(each), each.originator_version, each.topic, each.state) for each in stored_events])
 
-    def insert(self, rows: Sequence[Row], since: int | None = None) -> list[int]:
+    def insert(self, rows: Sequence[NewRow], since: int | None = None) -> list[int]:
         """Store rows in one durable commit, as all there is after ``since`` if that is said; the position of each."""
         ids, versions, topics, states = (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 4
         link = self.datastore.link
         with self.datastore.get_connection() as connection, _cursor(connection) as cursor:
             link.warnings.clear()
-            cursor.execute(_APPEND, (ids, versions, topics, states, since))
+            # Of one kind, as psycopg wants a list.
+            cursor.execute(_APPEND, (ids, versions, topics, [bytes(state) for state in states], since))
             ((head,),) = cursor.fetchall()
             if link.warnings:
                 msg = f"the commit ended with a warning: {'; '.join(link.warnings)}"

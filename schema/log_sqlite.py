@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from eventsourcing.utils import Environment
 
-    from schema.log import Row, Stored
+    from schema.log import NewRow, Row, Stored
 
 STATEMENT_EVENTS = 1_000
 """Events that one statement stores at most: four variables each, of the 32,766 that SQLite takes."""
@@ -194,7 +194,7 @@ class Recorder(SQLiteApplicationRecorder):
             with suppress(PersistenceError, sqlite3.Error):
                 self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def insert(self, rows: Sequence[Row], since: int | None = None) -> list[int]:
+    def insert(self, rows: Sequence[NewRow], since: int | None = None) -> list[int]:
         """Store rows in one durable commit, as all there is after ``since`` if that is said; the position of each."""
         if self._connection.in_transaction:
             # Nothing would be committed by what follows.
@@ -335,14 +335,14 @@ def _insert_statement(rows: int) -> str:
     return f"INSERT INTO stored_events VALUES {', '.join(['(?, ?, ?, ?)'] * rows)}"
 
 
-def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[int]:
+def _insert(connection: sqlite3.Connection, rows: Sequence[NewRow]) -> list[int]:
     """The positions of rows, once stored: SQLite counts them upwards, and no other writer comes in between."""
     values = [value for name, version, topic, state in rows for value in (name.hex, version, topic, state)]
     last = connection.execute(_insert_statement(len(rows)), values).lastrowid or 0
     return list(range(last - len(rows) + 1, last + 1))
 
 
-def _statements(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _statements(rows: Sequence[NewRow]) -> Iterator[Sequence[NewRow]]:
     """Rows in order, as many at a time as one statement stores."""
     start = 0
     for end, row in enumerate(rows):

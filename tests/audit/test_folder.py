@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -118,3 +119,46 @@ def test_a_lock_files_stale_id_is_replaced_whole(tmp_path: Path) -> None:
     folders.require_free(folder, "receiver")
 
     assert folder.lock("receiver").read_text() == f"{os.getpid()}\n"
+
+
+INHERITED = """
+import os, subprocess, sys
+from pathlib import Path
+from audit.folder import DataFolder, hold
+with hold(DataFolder(Path(sys.argv[1])), "receiver") as held:
+    child = "import sys, time; print('begun', flush=True); time.sleep(float(sys.argv[1])); open(sys.argv[2], 'x')"
+    child = [sys.executable, "-c", child, sys.argv[2], os.path.join(sys.argv[1], "finished")]
+    with subprocess.Popen(child, pass_fds=held, stdout=subprocess.PIPE) as left:
+        left.stdout.readline()
+        print(left.pid, flush=True)
+        os._exit(0)
+"""
+
+
+def _left_behind(folder: Path, seconds: float) -> int:
+    """A process that holds the lock for so long, though the one that took it has ended."""
+    with subprocess.Popen(
+        [sys.executable, "-c", INHERITED, str(folder), str(seconds)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        return int(process.stdout.readline())
+
+
+def test_what_an_ended_process_left_at_work_is_waited_for(tmp_path: Path) -> None:
+    """As the appender of a receiver that was killed: it finishes what it was given, and then the folder is free."""
+    _left_behind(tmp_path, 0.3)
+
+    folders.require_free(folders.DataFolder(tmp_path), "receiver")
+
+    assert (tmp_path / "finished").exists()
+
+
+def test_what_was_left_at_work_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is an error as any other."""
+    monkeypatch.setattr(folders, "LEFT_S", 0.1)
+    left = _left_behind(tmp_path, 60)
+    try:
+        with pytest.raises(ConfigurationError, match="another receiver"):
+            folders.require_free(folders.DataFolder(tmp_path), "receiver")
+    finally:
+        os.kill(left, signal.SIGKILL)

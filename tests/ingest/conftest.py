@@ -24,7 +24,9 @@ import pytest
 
 from ingest import sources
 from ingest.app import create_app
-from ingest.counts import Counts, counting
+from ingest.appender import Appender
+from ingest.counts import Counts
+from ingest.ring import Ring, mapped
 from ingest.server import Server, configuration
 from ingest.sources import Sources
 from ingest.writer import Writer
@@ -33,12 +35,14 @@ from schema.log import Log, open_to_append, open_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from ssl import SSLContext
 
     from starlette.types import ASGIApp
 
     from ingest.limits import Limits
-    from schema.event import Event, WebhookReceived
+    from schema.event import Event
+    from schema.log import NewRow
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +65,7 @@ class Clock:
 
 
 class Tape:
-    """The log's `append`, which can be held up or made to fail, and remembers its batches."""
+    """The log's `append_rows`, which can be held up or made to fail, and remembers its batches."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -70,13 +74,13 @@ class Tape:
         self.open.set()
         self.fault: Exception | None = None
 
-    def __call__(self, batch: Sequence[WebhookReceived]) -> list[int]:
-        """Called by the writer, in its thread."""
+    def __call__(self, batch: Sequence[NewRow]) -> list[int]:
+        """Called by the appender."""
         self.sizes.append(len(batch))
         assert self.open.wait(DEADLINE_S)
         if self.fault is not None:
             raise self.fault
-        return self.log.append(batch)
+        return self.log.append_rows(batch)
 
 
 @dataclass
@@ -96,9 +100,9 @@ class Receiver:
         return read_events(self.folder / "log.db")
 
     async def until_waiting(self, count: int) -> None:
-        """Until the writer holds a first group at the closed tape, and all others wait behind it."""
+        """Until a first group is at the closed tape, and all others are handed over behind it."""
         async with asyncio.timeout(DEADLINE_S):
-            while not self.tape.sizes or self.tape.sizes[-1] + len(self.writer._waiting) < count:  # noqa: ASYNC110 - in another thread
+            while not self.tape.sizes or sum(map(len, self.writer._handed)) < count:  # noqa: ASYNC110 - in another thread
                 await asyncio.sleep(0)
 
 
@@ -133,6 +137,47 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         assert [event.position for event in events] == list(range(1, len(events) + 1))
 
 
+RING_BYTES = 64 * 1024 * 1024
+
+
+@contextlib.contextmanager
+def appended(
+    append: Callable[[Sequence[NewRow]], Sequence[int]],
+    checkpoint: Callable[[], None],
+    clock: Callable[[], datetime],
+    entropy: Callable[[int], bytes],
+    ring_bytes: int = RING_BYTES,
+) -> Iterator[Writer]:
+    """A writer whose appender is a thread; both are at their end when the context is."""
+    ours, its = socket.socketpair()
+    with contextlib.closing(Ring(ring_bytes)) as ring, ours:
+
+        def run() -> None:
+            with its:
+                Appender(
+                    its,
+                    mapped(ring.descriptor),
+                    append,
+                    checkpoint=checkpoint,
+                    clock=clock,
+                    entropy=entropy,
+                    timer=time.monotonic,
+                ).run()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        with Writer(ours, ring, counts=Counts(), clock=clock) as writer:
+            yield writer
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def appending() -> Callable[..., AbstractContextManager[Writer]]:
+    """Make a writer whose appender is a thread: `appended`."""
+    return appended
+
+
 @pytest.fixture
 def start(folder: Path, clock: Clock, entropy: Callable[[int], bytes]) -> Iterator[Callable[..., Receiver]]:
     """Start a receiver, with limits if wanted; stopped when the test is over."""
@@ -143,11 +188,9 @@ def start(folder: Path, clock: Clock, entropy: Callable[[int], bytes]) -> Iterat
             known = Sources(folder / "sources.json")
             log = stack.enter_context(open_to_append(folder / "log.db"))
             tape = Tape(log)
-            counts = Counts()
-            append = counting(tape, counts, time.monotonic)
-            writer = stack.enter_context(Writer(append, checkpoint=log.checkpoint, clock=clock, entropy=entropy))
+            writer = stack.enter_context(appended(tape, log.checkpoint, clock, entropy))
             stack.callback(tape.open.set)
-            app = create_app(known, writer, clock=clock, not_json=not_json, limits=limits, counts=counts)
+            app = create_app(known, writer, clock=clock, not_json=not_json, limits=limits, counts=writer._counts)
             return Receiver(folder, app, known, writer, tape, secret, f"/webhooks/main/{secret}")
 
         yield start
@@ -208,7 +251,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import schema.log_sqlite
-from ingest import server
+from ingest import appender, server
 from ingest.limits import Limits
 from ingest.protocol import HttpProtocol
 from ingest.shortcut import ShortcutProtocol
@@ -218,12 +261,21 @@ from schema.errors import LogUnavailable
 from schema.log import Log
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-folder, place, when, act, held = Path(sys.argv[1]), *sys.argv[2:]
+script, folder, place, when, act, held = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:7]
 schema.log_sqlite.LOCK_TIMEOUT_S = 1
 
 def strike(result):
     if act == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if act == "kill the appender":
+        (folder / "armed").unlink()
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        return result
+    if act == "kill the receiver":
+        (folder / "armed").unlink()
+        os.kill(os.getppid(), signal.SIGKILL)
+        return result
     if act == "io error":
         cause = sqlite3.OperationalError("disk I/O error")
         cause.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
@@ -248,17 +300,20 @@ if place:
 
     setattr(kind, name, struck)
 
+if len(sys.argv) > 7:
+    sys.exit(appender.main(int(sys.argv[7])))
+
+appender.PROGRAM = (sys.executable, "-c", script, *sys.argv[1:7])
 sys.exit(server.serve(
     place=folder / "log.db",
     sources_path=folder / "sources.json",
     clock=lambda: datetime.now(UTC),
-    entropy=os.urandom,
     ready=lambda url: print(url, flush=True),
     port=0,
     limits=Limits(held_deliveries=int(held)),
 ))
 """
-"""A receiver that can be struck before or after a call, once the file `armed` is in its folder."""
+"""A receiver that can be struck before or after a call, in it or in its appender, once the file `armed` is in its folder."""
 
 
 class Process:
@@ -270,9 +325,10 @@ class Process:
         path.unlink(missing_ok=True)
         self.secret = sources.add(path, "main", now=STARTED_AT, entropy=random.Random(7).randbytes)  # noqa: S311 - for tests
         self._err = folder.with_suffix(".err")
+        self._wal_bytes = 0
         with self._err.open("ab") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", RECEIVER, str(folder), place, when, act, str(held)],
+                [sys.executable, "-c", RECEIVER, RECEIVER, str(folder), place, when, act, str(held)],
                 stdout=subprocess.PIPE,
                 stderr=err,
                 text=True,
@@ -295,6 +351,19 @@ class Process:
         before = resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (open_files, before[1]))
         return lambda: resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, before)
+
+    @property
+    def appender(self) -> int:
+        """The process id of its appender."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        if not children.exists():
+            pytest.skip("needs Linux, to tell who is whose child")
+        return int(children.read_text().split()[0])
+
+    @property
+    def wal_bytes(self) -> int:
+        """How long its WAL was when it was armed."""
+        return self._wal_bytes
 
     def _open_files(self) -> int:
         folder = Path(f"/proc/{self.process.pid}/fd")
@@ -321,6 +390,7 @@ class Process:
 
     def arm(self, *, armed: bool = True) -> None:
         """Let what strikes it strike, or not."""
+        self._wal_bytes = (self.folder / "log.db-wal").stat().st_size
         (self.folder / "armed").touch() if armed else (self.folder / "armed").unlink()
 
     def end(self) -> int:
@@ -350,14 +420,14 @@ LET_GO_S = 5
 
 
 class Strace:
-    """Tampers with the system calls of a receiver that runs, on one of its files, until it is let go."""
+    """Tampers with the system calls of a running receiver's appender, on one of its files, until it is let go."""
 
     def __init__(self, receiver: Process, inject: str, file: str) -> None:
         program = shutil.which("strace")
         if program is None:
             pytest.skip("needs strace")
         call = inject.partition(":")[0]
-        arguments = ["-f", "-p", str(receiver.process.pid), "-o", os.devnull, "-P", str(receiver.folder / file)]
+        arguments = ["-f", "-p", str(receiver.appender), "-o", os.devnull, "-P", str(receiver.folder / file)]
         self._process = subprocess.Popen(
             [program, *arguments, "-e", f"trace={call}", "-e", f"inject={inject}"], stderr=subprocess.PIPE, text=True
         )

@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import pytest
 
@@ -33,9 +33,17 @@ DEADLINE_S = 20
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
-Fault: TypeAlias = Literal["fails before it persists", "fails after it persisted", "the process is killed"]
+Fault: TypeAlias = Literal[
+    "fails before it persists", "fails after it persisted", "the receiver is killed", "the appender is killed"
+]
 
-FAULTS: tuple[Fault, ...] = ("fails before it persists", "fails after it persisted", "the process is killed")
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+
+Killed: TypeAlias = Literal["kill", "kill the receiver", "kill the appender"]
+"""Whom a process kills: itself, or the other one."""
+
+LONG_MICROSECONDS = 2_000_000
+"""How long a system call is held up for the receiver to be killed meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +62,51 @@ class Struck:
         return receiver
 
 
-def killed(place: str, when: str, whole: str | None = None) -> Callable[[Struck], str]:
+def killed(place: str, when: str, act: Killed = "kill", *, whole: str | None = None) -> Callable[[Struck], str]:
     """SIGKILL before or after a call; before or after another where the delivery comes whole."""
 
     def strike(struck: Struck) -> str:
         by_shortcut = whole is not None and struck.body == WHOLE
-        return struck.warm(whole if by_shortcut else place, when, "kill").post(struck.body)  # type: ignore[arg-type]
+        return struck.warm(whole if by_shortcut else place, when, act).post(struck.body)  # type: ignore[arg-type]
 
     return strike
+
+
+def killed_while(call: str, when: int, begun: Callable[[Process, Struck], bool]) -> Callable[[Struck], str]:
+    """The receiver is killed while such a call of its appender on the WAL is held up, once one can see that it has come so far."""
+
+    def strike(struck: Struck) -> str:
+        receiver = struck.warm()
+        struck.tamper(receiver, f"{call}:delay_enter={LONG_MICROSECONDS}:when={when}", "log.db-wal")
+        with closing(receiver.connect()) as connection:
+            connection.sendall(head(receiver, struck.body) + struck.body)
+            deadline = time.monotonic() + DEADLINE_S
+            while not begun(receiver, struck):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            receiver.process.kill()
+            return answer(connection)
+
+    return strike
+
+
+def grown(receiver: Process, _struck: Struck) -> bool:
+    """Whether something of the next group is written."""
+    return len((receiver.folder / "log.db-wal").read_bytes()) > receiver.wal_bytes
+
+
+def written(receiver: Process, struck: Struck) -> bool:
+    """Whether all of the body is written."""
+    return (receiver.folder / "log.db-wal").read_bytes().count(struck.body[-2:-1]) >= len(struck.body) - 2
+
+
+def killed_behind_the_answer(struck: Struck) -> str:
+    """The receiver is killed while the copying that follows its answer is held up."""
+    receiver = struck.warm()
+    struck.tamper(receiver, f"pwrite64:delay_enter={LONG_MICROSECONDS}:when=1", "log.db")
+    status = receiver.post(LARGE)
+    receiver.process.kill()
+    return status
 
 
 def tampered(inject: str, file: str, body: bytes | None = None) -> Callable[[Struck], str]:
@@ -77,7 +122,7 @@ def tampered(inject: str, file: str, body: bytes | None = None) -> Callable[[Str
 
 def committed_but(act: str) -> Callable[[Struck], str]:
     """The commit is done, and what it gives back is wrong."""
-    return lambda struck: struck.warm("Log.append", "after", act).post(struck.body)
+    return lambda struck: struck.warm("Log.append_rows", "after", act).post(struck.body)
 
 
 def out_of_descriptors(struck: Struck) -> str:
@@ -134,7 +179,7 @@ def locked(struck: Struck) -> str:
 
 def gone_before_the_answer(struck: Struck) -> str:
     """The sender breaks the connection while the commit is under way."""
-    receiver = struck.warm("Log.append", "after", "hold")
+    receiver = struck.warm("Log.append_rows", "after", "hold")
     with closing(receiver.connect()) as connection:
         connection.sendall(head(receiver, struck.body) + struck.body)
         deadline = time.monotonic() + DEADLINE_S
@@ -182,7 +227,7 @@ class Point:
 ACCEPTED = "the connection is accepted"
 CHECKED = "source and secret are checked"
 READ = "the body is read"
-WAITS = "the delivery waits for its group"
+HANDED = "the delivery is handed to the appender"
 BEGUN = "the transaction is begun"
 WRITTEN = "the group is written to `log.db-wal`"
 SYNCED = "`log.db-wal` is fsynced"
@@ -190,41 +235,43 @@ RETURNED = "the commit gives back the positions"
 COPIED = "`log.db-wal` is copied into `log.db`, now and then"
 ANSWERED = "the answer is sent"
 
-BEFORE, AFTER, KILLED = FAULTS
-ANSWERED_OR_NOT = "200 or no answer"
+BEFORE, AFTER, RECEIVER, APPENDER = FAULTS
 NOTHING, EVENT, EITHER = "nothing", "the event", "the event or nothing"
+
+SEND, SHORT = "RequestResponseCycle.send", "ShortcutProtocol._answer"
 
 POINTS = [
     Point(ACCEPTED, BEFORE, "no answer", NOTHING, out_of_descriptors),
-    Point(ACCEPTED, KILLED, "no answer", NOTHING, killed("HttpProtocol.connection_made", "before")),
+    Point(ACCEPTED, RECEIVER, "no answer", NOTHING, killed("HttpProtocol.connection_made", "before")),
     Point(CHECKED, BEFORE, "200", EVENT, damaged_sources),
-    Point(CHECKED, KILLED, "no answer", NOTHING, killed("Sources.authenticate", "before")),
+    Point(CHECKED, RECEIVER, "no answer", NOTHING, killed("Sources.authenticate", "before")),
     Point(READ, BEFORE, "no answer", NOTHING, half_a_body),
-    Point(READ, KILLED, "no answer", NOTHING, killed_in_the_body),
-    Point(WAITS, BEFORE, "503", NOTHING, no_room),
-    Point(WAITS, KILLED, "no answer", NOTHING, killed("Writer.record", "after")),
+    Point(READ, RECEIVER, "no answer", NOTHING, killed_in_the_body),
+    Point(HANDED, BEFORE, "503", NOTHING, no_room),
+    Point(HANDED, RECEIVER, "no answer", NOTHING, killed("Writer.record", "after")),
+    Point(HANDED, APPENDER, "503", NOTHING, killed("Writer.record", "after", "kill the appender")),
     Point(BEGUN, BEFORE, "503", NOTHING, locked),
-    Point(BEGUN, KILLED, "no answer", NOTHING, killed("Log.append", "before")),
+    Point(BEGUN, RECEIVER, "no answer", EVENT, killed("Log.append_rows", "before", "kill the receiver")),
+    Point(BEGUN, APPENDER, "503", NOTHING, killed("Log.append_rows", "before")),
     Point(WRITTEN, BEFORE, "503", NOTHING, tampered("pwrite64:error=EIO", "log.db-wal")),
     Point(WRITTEN, AFTER, "503", NOTHING, tampered("pwrite64:error=ENOSPC:when=4+", "log.db-wal")),
-    Point(WRITTEN, KILLED, "no answer", NOTHING, tampered("pwrite64:signal=KILL:when=4", "log.db-wal")),
+    Point(WRITTEN, RECEIVER, "no answer", EVENT, killed_while("pwrite64", 2, grown)),
+    Point(WRITTEN, APPENDER, "503", NOTHING, tampered("pwrite64:signal=KILL:when=4", "log.db-wal")),
     Point(SYNCED, BEFORE, "503", EITHER, tampered("fdatasync:error=EIO", "log.db-wal")),
     Point(SYNCED, AFTER, "503", EVENT, committed_but("io error")),
-    Point(SYNCED, KILLED, "no answer", EITHER, tampered("fdatasync:signal=KILL", "log.db-wal")),
+    Point(SYNCED, RECEIVER, "no answer", EVENT, killed_while("fdatasync", 1, written)),
+    Point(SYNCED, APPENDER, "503", EITHER, tampered("fdatasync:signal=KILL", "log.db-wal")),
     Point(RETURNED, AFTER, "503", EVENT, committed_but("no positions")),
-    Point(RETURNED, KILLED, "no answer", EVENT, killed("Log.append", "after")),
+    Point(RETURNED, RECEIVER, "no answer", EVENT, killed("Log.append_rows", "after", "kill the receiver")),
+    Point(RETURNED, APPENDER, "503", EVENT, killed("Log.append_rows", "after")),
     Point(COPIED, BEFORE, "200", EVENT, tampered("pwrite64:error=EIO", "log.db", LARGE)),
     Point(COPIED, AFTER, "200", EVENT, tampered("fdatasync:error=EIO", "log.db", LARGE)),
-    Point(COPIED, KILLED, ANSWERED_OR_NOT, EVENT, tampered("pwrite64:signal=KILL", "log.db", LARGE)),
+    Point(COPIED, RECEIVER, "200", EVENT, killed_behind_the_answer),
+    Point(COPIED, APPENDER, "200", EVENT, tampered("pwrite64:signal=KILL", "log.db", LARGE)),
     Point(ANSWERED, BEFORE, "no answer", EVENT, gone_before_the_answer),
     Point(ANSWERED, AFTER, "200", EVENT, gone_after_the_answer),
-    Point(
-        ANSWERED,
-        KILLED,
-        "no answer",
-        EVENT,
-        killed("RequestResponseCycle.send", "before", whole="ShortcutProtocol._answer"),
-    ),
+    Point(ANSWERED, RECEIVER, "no answer", EVENT, killed(SEND, "before", whole=SHORT)),
+    Point(ANSWERED, APPENDER, "200", EVENT, killed(SEND, "before", "kill the appender", whole=SHORT)),
 ]
 
 

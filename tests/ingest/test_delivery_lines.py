@@ -6,11 +6,10 @@ import io
 import json
 import threading
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from ingest import delivery_lines
 from ingest.delivery_lines import REFUSALS_PER_S, DeliveryLines
-from schema.event import Delivery, WebhookReceived
+from schema.event import Delivery
 
 if TYPE_CHECKING:
     import pytest
@@ -19,12 +18,7 @@ if TYPE_CHECKING:
 
 AT = "2026-05-01T00:00:00.000000Z"
 
-BATCH = [
-    WebhookReceived(
-        UUID(int=number), 1, Delivery(AT, "main", "192.0.2.9", {"user-agent": "ivanov"}, b'{"fio": "Ivanov"}')
-    )
-    for number in range(2)
-]
+BATCH = [Delivery(AT, "main", "192.0.2.9", {"user-agent": "ivanov"}, b'{"fio": "Ivanov"}') for _ in range(2)]
 
 
 def test_each_delivery_has_a_line(clock: Clock) -> None:

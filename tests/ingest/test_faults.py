@@ -229,7 +229,8 @@ def test_no_answer_is_sent_before_its_fsync_returned(tmp_path: Path, receive: Ca
     receiver = receive()
     trace = tmp_path / "trace"
     what = "trace=pwrite64,write,writev,sendto,sendmsg,fsync,fdatasync"
-    arguments = ["-f", "-ttt", "-y", "-s", "20000", "-o", str(trace), "-e", what, "-p", str(receiver.process.pid)]
+    arguments = ["-f", "-ttt", "-y", "-s", "20000", "-o", str(trace), "-e", what]
+    arguments += [f"--attach={process}" for process in (receiver.process.pid, receiver.appender)]
     with subprocess.Popen([program, *arguments], stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
         if "attached" not in (said := strace.stderr.readline()):

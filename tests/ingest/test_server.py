@@ -302,28 +302,32 @@ def test_a_sender_is_who_is_connected_unless_a_proxy_is_trusted(receiver: Receiv
     assert {delivery.headers["x-forwarded-for"] for delivery in deliveries} == {"192.0.2.9"}
 
 
-RECEIVER = """
+RECEIVER = '''
 import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from ingest import server
+from ingest import appender, server
 
 folder = Path(sys.argv[1])
 if "broken" in sys.argv:
-    from schema.errors import LogUnavailable
-    from schema.log import Log
-    def append(self, batch):
-        raise LogUnavailable("nothing works")
-    Log.append = append
+    appender.PROGRAM = (sys.executable, "-c", """
+import sys
+from ingest import appender
+from schema.errors import LogUnavailable
+from schema.log import Log
+def append(self, rows):
+    raise LogUnavailable("nothing works")
+Log.append_rows = append
+sys.exit(appender.main(int(sys.argv[1])))
+""")
 sys.exit(server.serve(
     place=folder / "log.db",
     sources_path=folder / "sources.json",
     clock=lambda: datetime.now(UTC),
-    entropy=os.urandom,
     ready=lambda url: print(url, flush=True),
     port=0,
 ))
-"""
+'''
 
 
 class Process:
@@ -456,6 +460,21 @@ def test_a_receiver_whose_writer_stopped_says_so_at_its_end(folder: Path):
     assert "nothing works" in str(lines[1]["reason"])
 
 
+def test_a_receiver_whose_appender_was_killed_ends_by_itself(folder: Path):
+    """Also where nothing comes; whoever runs it starts it again, and what was acknowledged is there."""
+    with process(folder) as receiver:
+        assert httpx.post(receiver.webhook, content=b"1").status_code == 200
+        children = Path(f"/proc/{receiver.process.pid}/task/{receiver.process.pid}/children")
+        if not children.exists():
+            pytest.skip("needs Linux, to tell who is whose child")
+        os.kill(int(children.read_text()), signal.SIGKILL)
+        assert receiver.process.wait(20) == 1
+        _, lines = receiver.end(signal.SIGTERM)
+    assert [line["event"] for line in lines if line["level"] == "error"] == ["the appender has ended by itself"]
+    with process(folder) as again:
+        assert httpx.post(again.webhook, content=b"2").json()["position"] == 2
+
+
 @pytest.fixture
 def serve_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], int]:
     """Serve in this process, which keeps its own logging."""
@@ -464,7 +483,6 @@ def serve_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], int]:
         place=folder / "log.db",
         sources_path=folder / "sources.json",
         clock=lambda: datetime.now(UTC),
-        entropy=os.urandom,
         ready=print,
         port=port,
     )

@@ -158,7 +158,7 @@ def test_a_sender_that_has_gone_costs_nobody_else(receiver: Receiver, run: Calla
     wait_for(lambda: receiver.tape.sizes)
     gone.sendall(request(receiver, b"1"))
     stays.sendall(request(receiver, b"2"))
-    wait_for(lambda: len(receiver.writer._waiting) == 2)
+    wait_for(lambda: sum(map(len, receiver.writer._handed)) == 3)
     gone.close()
     receiver.tape.open.set()
     assert answer(stays)[9:12] == b"200"

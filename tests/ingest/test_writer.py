@@ -2,28 +2,38 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sqlite3
+import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from threading import Semaphore
 from typing import TYPE_CHECKING, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from ingest import writer as module
-from ingest.limits import GROUP_BYTES
-from ingest.writer import TAKEN_AT_ONCE, Writer
+from ingest.appender import Appender
+from ingest.counts import Counts
+from ingest.limits import LARGE_BODY_BYTES
+from ingest.ring import Ring, mapped
+from ingest.writer import Writer
+from schema import event as events
 from schema.errors import LogError, LogUnavailable
 from schema.event import Delivery, instant
+from schema.log import open_to_append
 from schema.log_sqlite import is_passing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from schema.event import WebhookReceived
+    from schema.log import NewRow
     from schema.log_sqlite import Recorder
     from tests.ingest.conftest import Clock, Receiver
+
+    Appending = Callable[..., AbstractContextManager[Writer]]
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -53,217 +63,30 @@ def sqlite_error(name: str, kind: type[sqlite3.Error] = sqlite3.OperationalError
     return error
 
 
-def no_checkpoint() -> None:
-    """Nothing is left for later."""
-
-
-class Log:
-    """Appends nowhere, and writes down what it is asked for; a commit waits until the test lets it."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.begun = Semaphore(0)
-        self.go_on = Semaphore(0)
-        self.fault: Exception | None = None
-
-    def append(self, batch: Sequence[WebhookReceived]) -> list[int]:
-        """Called by the writer, in its thread."""
-        self.begun.release()
-        assert self.go_on.acquire(timeout=20)
-        self.asked.append(f"append {len(batch)}")
-        return list(range(1, len(batch) + 1))
-
-    def checkpoint(self) -> None:
-        """Called by the writer, in its thread."""
-        self.asked.append("checkpoint")
-        if self.fault is not None:
-            raise self.fault
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b"{}", ["append 1", "checkpoint", "append 2", "checkpoint"]),
-        (b"x" * GROUP_BYTES, ["append 1", "append 2", "checkpoint"]),
-    ],
-)
-def test_the_wal_is_copied_while_nobody_waits_for_an_answer(body: bytes, expected: list[str]):
-    """Behind each commit, but for a large one that others have waited for: they come first."""
-    log = Log()
-
-    async def three() -> None:
-        first = writer.recorded(delivery(body))
-        await asyncio.to_thread(log.begun.acquire)
-        behind = [writer.recorded(delivery()) for _ in range(2)]
-        log.go_on.release(2)
-        await asyncio.gather(first, *behind)
-
-    with Writer(log.append, checkpoint=log.checkpoint, clock=lambda: NOW, entropy=bytes) as writer:
-        asyncio.run(three())
-    assert log.asked == expected
-
-
-def test_a_large_group_that_nobody_waits_behind_is_copied_at_once():
-    """There may be no other for hours."""
-    log = Log()
-    log.go_on.release()
-    with Writer(log.append, checkpoint=log.checkpoint, clock=lambda: NOW, entropy=bytes) as writer:
-        asyncio.run(recorded(writer, [b"x" * GROUP_BYTES]))
-    assert log.asked == ["append 1", "checkpoint"]
-
-
-def test_a_wal_that_can_not_be_copied_is_told_and_costs_nothing():
-    """What was recorded is in it; the next commit is followed by another attempt."""
-    log = Log()
-    log.go_on.release(2)
-    log.fault = LogUnavailable("the WAL can't be copied into the log: disk I/O error", passing=True)
-    with (
-        capture_logs() as lines,
-        Writer(log.append, checkpoint=log.checkpoint, clock=lambda: NOW, entropy=bytes) as writer,
-    ):
-        assert asyncio.run(recorded(writer, [b"1"])) == [1]
-        assert asyncio.run(recorded(writer, [b"2"])) == [1]
-        assert writer.failure is None
-    assert log.asked == ["append 1", "checkpoint"] * 2
-    assert [(line["log_level"], line["reason"]) for line in lines] == [("warning", str(log.fault))] * 2
-
-
-def test_all_that_wait_share_a_commit_and_a_wake_up(receiver: Receiver):
-    """Deliveries that come while the disk is busy cost one commit more, and one call to the loop."""
-    wake_ups = 0
+def test_all_that_wait_share_a_commit(receiver: Receiver):
+    """Deliveries that come while the disk is busy cost one commit more, however many they are."""
 
     async def fifty() -> list[int]:
-        loop = asyncio.get_running_loop()
-        call = loop.call_soon_threadsafe
-
-        def counted(callback: Callable[..., object], *args: object) -> asyncio.Handle:
-            nonlocal wake_ups
-            wake_ups += 1
-            return call(callback, *args)
-
-        loop.call_soon_threadsafe = counted  # type: ignore[assignment,method-assign]
         receiver.tape.open.clear()
         waiting = [receiver.writer.recorded(delivery(b"0"))]
         await receiver.until_waiting(1)
         for n in range(1, 50):
             waiting.append(receiver.writer.recorded(delivery(b"%d" % n)))
             await asyncio.sleep(0)
+        await receiver.until_waiting(50)
         receiver.tape.open.set()
         async with asyncio.timeout(20):
             return await asyncio.gather(*waiting)
 
-    positions = asyncio.run(fifty())
-    assert positions == list(range(1, 51))
+    assert asyncio.run(fifty()) == list(range(1, 51))
     assert [event.delivery.body for event in receiver.events()] == [b"%d" % n for n in range(50)]
     assert receiver.tape.sizes == [1, 49]
-    assert wake_ups == 2
-
-
-@pytest.mark.parametrize(
-    ("waiting", "groups"),
-    [(TAKEN_AT_ONCE, [1, TAKEN_AT_ONCE, 2]), (TAKEN_AT_ONCE - 1, [1, TAKEN_AT_ONCE + 1])],
-)
-def test_few_that_wait_are_joined_by_those_of_the_turn(waiting: int, groups: list[int]):
-    """A commit that ends while the loop is busy takes many at once, and lets few wait for the rest that the loop reads."""
-    log, answering = Log(), Semaphore(0)
-
-    async def record() -> None:
-        loop = asyncio.get_running_loop()
-        call = loop.call_soon_threadsafe
-
-        def told(callback: Callable[..., object], *args: object) -> asyncio.Handle:
-            handle = call(callback, *args)
-            answering.release()
-            return handle
-
-        loop.call_soon_threadsafe = told  # type: ignore[assignment,method-assign]
-        recorded = [writer.recorded(delivery())]
-        await asyncio.sleep(0)
-        recorded += [writer.recorded(delivery()) for _ in range(waiting)]
-        # The loop's turn lasts until the first is committed, and goes on.
-        log.go_on.release()
-        assert answering.acquire(timeout=20)
-        recorded += [writer.recorded(delivery()) for _ in range(2)]
-        log.go_on.release(2)
-        await asyncio.gather(*recorded)
-
-    with Writer(log.append, checkpoint=no_checkpoint, clock=lambda: NOW, entropy=bytes) as writer:
-        asyncio.run(record())
-    assert log.asked == [f"append {size}" for size in groups]
 
 
 def test_what_comes_in_one_turn_of_the_loop_shares_a_commit(receiver: Receiver):
     """Also where nothing was under way before."""
     assert asyncio.run(recorded(receiver.writer, [b"x"] * 30)) == list(range(1, 31))
     assert receiver.tape.sizes == [30]
-
-
-@pytest.mark.parametrize(("name", "bound"), [("GROUP_DELIVERIES", 10), ("GROUP_BYTES", 100)])
-def test_a_group_is_bounded(receiver: Receiver, monkeypatch: pytest.MonkeyPatch, name: str, bound: int):
-    """A commit takes so many deliveries, or so many bytes, and leaves the rest to the next."""
-    monkeypatch.setattr(module, name, bound)
-
-    async def many() -> None:
-        receiver.tape.open.clear()
-        waiting = asyncio.ensure_future(recorded(receiver.writer, [b"x" * 10] * 36))
-        await receiver.until_waiting(36)
-        receiver.tape.open.set()
-        assert await waiting == list(range(1, 37))
-
-    asyncio.run(many())
-    assert max(receiver.tape.sizes) == 10
-
-
-def test_a_group_takes_one_body_larger_than_its_bound(receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
-    """A bound on bytes never keeps out what the receiver has let in."""
-    monkeypatch.setattr(module, "GROUP_BYTES", 5)
-    assert asyncio.run(recorded(receiver.writer, [b"x" * 50])) == [1]
-
-
-def test_keys_follow_the_order_of_positions(receiver: Receiver):
-    """Ids carry the time of their commit, so the log's index grows at its end."""
-    for _ in range(3):
-        asyncio.run(recorded(receiver.writer, [b"1"]))
-    with closing(sqlite3.connect(receiver.folder / "log.db")) as connection:
-        ids = [row[0] for row in connection.execute("SELECT originator_id FROM stored_events ORDER BY rowid")]
-    assert ids == sorted(ids)
-
-
-def test_randomness_is_drawn_from_a_stock(receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
-    """Once for many groups, more where a group needs more, and no byte is used twice: ids of one millisecond differ."""
-    monkeypatch.setattr(module, "DRAWN_BYTES", 250)
-    drawn: list[int] = []
-
-    def entropy(size: int) -> bytes:
-        drawn.append(size)
-        return os.urandom(size)
-
-    with Writer(receiver.tape, checkpoint=no_checkpoint, clock=lambda: NOW, entropy=entropy) as writer:
-        for size in (10, 10, 10, 100):
-            asyncio.run(recorded(writer, [b"x"] * size))
-    with closing(sqlite3.connect(receiver.folder / "log.db")) as connection:
-        ids = [row[0] for row in connection.execute("SELECT originator_id FROM stored_events")]
-    assert len({one[-16:] for one in ids}) == 130
-    assert receiver.tape.sizes == [10, 10, 10, 100]
-    assert drawn == [250, 250, 1_000]
-
-
-def test_stopping_commits_and_answers_what_waits(receiver: Receiver):
-    """What was taken in before the stop is recorded; what comes after it is refused."""
-
-    async def stop_with_ten_waiting() -> list[int]:
-        waiting = await ten_waiting(receiver)
-        stopping = asyncio.get_running_loop().run_in_executor(None, receiver.writer.__exit__, None, None, None)
-        async with asyncio.timeout(20):
-            while not receiver.writer._closed:  # noqa: ASYNC110 - in another thread
-                await asyncio.sleep(0)
-            with pytest.raises(LogUnavailable, match="stopping"):
-                receiver.writer.recorded(delivery())
-            receiver.tape.open.set()
-            await stopping
-            return await asyncio.gather(*waiting)
-
-    assert asyncio.run(stop_with_ten_waiting()) == list(range(1, 11))
 
 
 async def ten_waiting(receiver: Receiver) -> list[asyncio.Future[int]]:
@@ -335,14 +158,6 @@ def test_after_a_failure_of_unknown_depth_the_writer_never_appends_again(receive
     assert len(receiver.tape.sizes) == appends
     assert [line["log_level"] for line in lines] == ["error"]
     assert [event.delivery.body for event in receiver.events()] == [b"before"]
-
-
-def test_an_append_that_does_not_account_for_everyone_is_a_failure():
-    """Nobody is told a position that the log did not give."""
-    with Writer(lambda _: [], checkpoint=no_checkpoint, clock=lambda: NOW, entropy=bytes) as writer:
-        errors = asyncio.run(recorded(writer, [b"x"]))
-    assert "1 deliveries were given 0 positions" in str(errors[0])
-    assert writer.failure is not None
 
 
 def locked(receiver: Receiver) -> Callable[[], object]:
@@ -443,21 +258,11 @@ def test_a_log_that_hangs_is_trouble(receiver: Receiver, clock: Clock, monkeypat
     receiver.tape.open.set()
 
 
-def test_a_writer_that_ends_keeps_nobody_waiting(receiver: Receiver, clock: Clock):
-    """A trial at the very end is finished, and one after it is not begun."""
-
-    async def ask_and_end() -> str | None:
-        clock.now += timedelta(seconds=2)
-        receiver.tape.open.clear()
-        asked = asyncio.ensure_future(receiver.writer.trouble())
-        await asyncio.sleep(0)
-        ending = asyncio.get_running_loop().run_in_executor(None, receiver.writer.__exit__, None, None, None)
-        receiver.tape.open.set()
-        await ending
-        return await asked
-
-    assert asyncio.run(ask_and_end()) is None
-    assert troubles(receiver, clock) is None
+def test_a_trial_ends_with_the_appender(receiver: Receiver, clock: Clock):
+    """Whoever asks is told why, and not kept waiting."""
+    receiver.tape.fault = sqlite_error("SQLITE_IOERR_FSYNC")
+    assert "must be started again" in str(troubles(receiver, clock))
+    assert receiver.writer.failure is not None
 
 
 def test_trouble_and_its_end_are_told_in_the_log(receiver: Receiver):
@@ -471,3 +276,99 @@ def test_trouble_and_its_end_are_told_in_the_log(receiver: Receiver):
     assert [type(error) for error in errors] == [LogUnavailable]
     assert [line["event"] for line in lines] == ["deliveries refused", "deliveries are recorded again"]
     assert "full" in lines[1]["after"]
+
+
+@pytest.mark.parametrize("size", [10, LARGE_BODY_BYTES + 1])
+def test_what_the_ring_has_no_room_for_waits(appending: Appending, folder: Path, clock: Clock, size: int):
+    """And is recorded in its turn, with its bytes, whatever lies in the ring then."""
+    bodies = [b"%d" % (n % 10) * (size + n % 7) for n in range(40)]
+    with (
+        open_to_append(folder / "log.db") as log,
+        appending(log.append_rows, log.checkpoint, clock, os.urandom, 3 * (size + 200)) as writer,
+    ):
+        assert asyncio.run(recorded(writer, bodies)) == list(range(1, 41))
+        assert [event.delivery.body for event in log.after(0)] == bodies
+
+
+def test_what_the_channel_does_not_take_waits(clock: Clock):
+    """Groups that the appender has not read are sent when it reads again, each once and in order."""
+    ours, its = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    taken: list[int] = []
+
+    def append(rows: Sequence[NewRow]) -> list[int]:
+        first = len(taken) + 1
+        taken.extend(int(events.decode(bytes(row[3])).body) for row in rows)
+        return list(range(first, len(taken) + 1))
+
+    def run() -> None:
+        with its:
+            Appender(
+                its, mapped(ring.descriptor), append, checkpoint=lambda: None, clock=clock, entropy=bytes, timer=float
+            ).run()
+
+    async def many() -> list[int]:
+        waiting = []
+        for n in range(1_000):
+            waiting.append(writer.recorded(delivery(b"%d" % n)))
+            await asyncio.sleep(0)
+        assert writer._unsent
+        thread.start()
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*waiting)
+
+    thread = threading.Thread(target=run)
+    with closing(Ring(1024 * 1024)) as ring, ours:
+        with Writer(ours, ring, counts=Counts(), clock=clock) as writer:
+            assert asyncio.run(many()) == list(range(1, 1_001))
+        thread.join(20)
+    assert taken == list(range(1_000))
+
+
+def test_an_appender_that_ends_without_a_word_leaves_nobody_waiting(clock: Clock):
+    """All who wait are refused, those behind them too, and the receiver is told to end."""
+
+    async def bereft() -> list[int | BaseException]:
+        waiting = asyncio.ensure_future(recorded(writer, [b"1", b"2" * LARGE_BODY_BYTES]))
+        await asyncio.sleep(0)
+        assert not writer.bereft
+        its.close()
+        return await waiting
+
+    ours, its = socket.socketpair()
+    with (
+        closing(Ring(1024 * 1024)) as ring,
+        ours,
+        capture_logs() as lines,
+        Writer(ours, ring, counts=Counts(), clock=clock) as writer,
+    ):
+        errors = asyncio.run(bereft())
+        errors += asyncio.run(recorded(writer, [b"3"]))
+        assert writer.bereft
+    assert [str(error) for error in errors] == [module.ENDED] * 3
+    assert [line["event"] for line in lines] == ["the appender has ended by itself"]
+
+
+def test_an_answer_that_fails_costs_nobody_else(receiver: Receiver):
+    """The others of its group get theirs."""
+
+    async def answered() -> list[object]:
+        outcomes: list[object] = []
+        done = asyncio.Event()
+
+        def broken(_outcome: object) -> None:
+            raise ZeroDivisionError
+
+        def last(outcome: object) -> None:
+            outcomes.append(outcome)
+            done.set()
+
+        for answer in (outcomes.append, broken, last):
+            receiver.writer.record(delivery(), answer)
+        async with asyncio.timeout(20):
+            await done.wait()
+        return outcomes
+
+    with capture_logs() as lines:
+        assert asyncio.run(answered()) == [1, 3]
+    assert [line["event"] for line in lines] == ["a delivery could not be answered"]

@@ -46,6 +46,21 @@ def test_any_delivery_comes_back_whole(delivery):
     assert event.decode(event.encode(delivery)) == delivery
 
 
+@given(
+    st.builds(
+        Delivery,
+        received_at=st.text(max_size=30),
+        source=st.text(max_size=30),
+        remote=st.text(max_size=30),
+        headers=st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=3),
+        body=st.binary(min_size=1, max_size=20).map(lambda some: some * 65_536),
+    )
+)
+def test_what_stands_before_a_large_body_is_its_envelopes_front(delivery: Delivery):
+    """The two together are the bytes of the whole."""
+    assert event.front(delivery) + delivery.body == event.encode(delivery)
+
+
 @pytest.mark.parametrize("state", [b"", b"\xc1", GOLDEN[:-1], msgspec.msgpack.encode({"v": 1})])
 def test_a_damaged_envelope_is_the_logs_error(state):
     """An envelope is ours, so bytes that can't be one are damage to the log, not a reading."""
