@@ -41,13 +41,16 @@ elsewhere: it is audit/verify_bundle.py of simtrail. This copy has the SHA-256
 {verifier}
 
 data/events.ndjson     an event a line: its state as stored, its leaf, and its audit path
-data/anchors/          the signed heads of the log before and after these events
+data/anchors/          the signed heads of the log before and after these events, and time-stamps of them
 data/keys.json         the public keys of the log and its witnesses
 data/proofs.json       that nothing was changed between the anchors, and nothing left out
 """
 
 VERIFIER = "verify.py"
 """What the verifier is called wherever it is given out."""
+
+STAMPS = 100
+"""Time-stamps after a range that are looked at for one of an anchor that is cosigned too: some days of hourly ones."""
 
 ZIP_BYTES = (1 << 32) - (1 << 24)
 """Bytes of a bundle that is packed at most: the plain zip format ends at 4 GiB."""
@@ -76,7 +79,7 @@ def write(  # noqa: PLR0913 - what a bundle is of, each by name
     `ConfigurationError` where the folder can't be written.
     """
     start, end, newest = require_sealed(log, seals, first, last)
-    head = seals.cosigned(above=end - 1) or newest
+    head = _attested(seals, end) or newest
     beside = target.with_name(f".{target.name}.new")
     try:
         if target.exists():
@@ -206,13 +209,37 @@ def _rows(log: Log, first: int, start: int, end: int) -> Iterator[tuple[int, Sto
             index, position = index + 1, row[0]
 
 
+def _attested(seals: Seals, end: int) -> Head | None:
+    """The head that others vouch for most, of those that hold the leaves up to a number; None where there is none.
+
+    A bundle has the attestations of its own anchors alone, and seldom is one both time-stamped and cosigned: the first that is;
+    else the last that is cosigned; else the first that is time-stamped, as it tells most of when these leaves were there.
+    """
+    stamped = [stamp.size for stamp in seals.timestamps(above=end - 1, limit=STAMPS)]
+    both = (size for size in stamped if any(known.role == "witness" for known, _ in seals.signatures(size)))
+    if (size := next(both, None)) is None:
+        cosigned = seals.cosigned(above=end - 1)
+        if cosigned is not None or not stamped:
+            return cosigned
+        size = stamped[0]
+    return seals.heads(above=size - 1, up_to=size, signed=True)[0]
+
+
+def _write_anchor(path: Path, seals: Seals, size: int) -> None:
+    """Write the anchor of a size and, beside it, its time-stamp, if it has one."""
+    _write_text(path, str(seals.note(size)))
+    stamps = seals.timestamps(above=size - 1)
+    if stamps and stamps[0].size == size:
+        path.with_suffix(verify_bundle.STAMP).write_bytes(stamps[0].token)
+
+
 def _write_proofs(data: Path, seals: Seals, node: Node, start: int, end: int, head: Head) -> Head | None:  # noqa: PLR0913, PLR0917
     """Write the anchors around a range of leaves, what links them, and the keys; the anchor before, if there is one."""
     found = seals.heads(up_to=start, descending=True, signed=True)
     before = found[0] if found else None
-    _write_text(data / "anchors" / "last.txt", str(seals.note(head.size)))
+    _write_anchor(data / "anchors" / "last.txt", seals, head.size)
     if before is not None:
-        _write_text(data / "anchors" / "first.txt", str(seals.note(before.size)))
+        _write_anchor(data / "anchors" / "first.txt", seals, before.size)
     proofs = {
         "consistency": merkle.consistency(before.size, head.size, node) if before else [],
         "left": [node(*subtree) for subtree in merkle.subtrees(0, start)],

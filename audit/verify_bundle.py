@@ -39,7 +39,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    StampCheck = Callable[[str, bytes, str], datetime]
+    """Gives the time in a time-stamp of a text, from a file of that name; raises `Failure` where it is not good."""
 
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 FORMAT = "simtrail-evidence/v1"
@@ -52,6 +55,7 @@ HASH_BYTES = 32
 
 ABOUT, KEYS, PROOFS, EVENTS = "data/bundle.json", "data/keys.json", "data/proofs.json", "data/events.ndjson"
 FIRST, LAST = "data/anchors/first.txt", "data/anchors/last.txt"
+STAMP = ".tsr"
 
 
 class Failure(Exception):
@@ -636,8 +640,8 @@ class Range:
 class Bundle:
     """A bundle whose files are whole. What it proves gathers in ``proven``; what it leaves open in ``open``."""
 
-    def __init__(self, files: Folder | Zip, trust: Trust) -> None:
-        self.files, self.trust = files, trust
+    def __init__(self, files: Folder | Zip, trust: Trust, stamps: StampCheck | None = None) -> None:
+        self.files, self.trust, self.stamps = files, trust, stamps
         self.proven, self.open = trust.proven, trust.open
         self.about = document(files, ABOUT)
         self.last = Note(read(files, LAST), LAST)
@@ -649,11 +653,13 @@ class Bundle:
     def check(self, kept: list[Note]) -> None:
         """Check anchors and events; and anchors that were kept, where they can be compared."""
         self.trust.check(self.last)
+        self._stamped(self.last)
         roots = {self.last.size: self.last.root}
         if self.first:
             # By a key that came before, if need be: it is the last anchor that counts, and this one its beginning.
             self.trust.signer(self.first)
             self.trust.cosigned(self.first)
+            self._stamped(self.first)
             path = hashes(self.proofs.get("consistency"), PROOFS)
             proven = consistent(self.first.size, self.first.root, self.last.size, self.last.root, path)
             need(proven, PROOFS, "the first anchor's tree is not shown to be the beginning of the last one's")
@@ -674,6 +680,24 @@ class Bundle:
                 f"is of another history than this bundle, at size {note.size}",
             )
             self.proven.append(f"{note.where}, the anchor that you kept, is of the same history.")
+
+    def _stamped(self, note: Note) -> None:
+        """Say what time-stamp (RFC 3161) an anchor has. To check one takes more than Python has, so others do it."""
+        name = note.where.replace(".txt", STAMP)
+        if name not in self.files.names:
+            return
+        token, digest = read(self.files, name), hashlib.sha256(note.text.encode())
+        need(digest.digest() in token, name, "is no time-stamp of the anchor beside it")
+        if self.stamps is None:
+            self.open.append(
+                f"That the anchor of size {note.size} was there at the time in its time-stamp. With the authority's certificates:\n"
+                f"  openssl ts -verify -digest {digest.hexdigest()} -in {name} -CAfile CERTIFICATES"
+            )
+        else:
+            time = self.stamps(name, token, note.text).strftime("%Y-%m-%d %H:%M:%S UTC")
+            self.proven.append(
+                f"The anchor of size {note.size} is time-stamped by an authority whose certificates you gave,\n  at {time}."
+            )
 
     def _check_events(self, roots: dict[int, bytes], wanted: set[int]) -> None:
         """Check each event, and that none is left out; the roots at the sizes wanted are added to those known."""
@@ -786,22 +810,26 @@ def check_receipt(path: Path, keys: list[Key], witnesses: list[Key]) -> tuple[li
     return trust.proven, trust.open
 
 
-def check_bundle(path: Path, keys: list[Key], witnesses: list[Key], kept: list[Note]) -> Bundle:
+def check_bundle(
+    path: Path, keys: list[Key], witnesses: list[Key], kept: list[Note], stamps: StampCheck | None = None
+) -> Bundle:
     """The bundle at a path, once all of it was checked."""
     files = Folder(path) if path.is_dir() else Zip(path)
     count = check_bag(files)
-    bundle = check_files(files, keys, witnesses, kept)
+    bundle = check_files(files, keys, witnesses, kept, stamps)
     bundle.proven.insert(0, f"All {count} files of the bundle are as listed.")
     return bundle
 
 
-def check_files(files: Folder | Zip, keys: list[Key], witnesses: list[Key], kept: list[Note]) -> Bundle:
+def check_files(
+    files: Folder | Zip, keys: list[Key], witnesses: list[Key], kept: list[Note], stamps: StampCheck | None = None
+) -> Bundle:
     """The bundle that files are, once what they say was checked."""
     about = document(files, ABOUT)
     need(
         about.get("format") == FORMAT and isinstance(about.get("origin"), str), ABOUT, f"is not of the format {FORMAT}"
     )
-    bundle = Bundle(files, Trust(document(files, KEYS), about["origin"], keys, witnesses))
+    bundle = Bundle(files, Trust(document(files, KEYS), about["origin"], keys, witnesses), stamps)
     bundle.check(kept)
     return bundle
 
@@ -820,8 +848,11 @@ def unchecked(told: str) -> int:
     return 2
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Check what the command line names; 0 where all holds, 1 where anything doesn't, 2 where it can't be checked."""
+def main(arguments: list[str] | None = None, stamps: StampCheck | None = None) -> int:
+    """Check what the command line names; 0 where all holds, 1 where anything doesn't, 2 where it can't be checked.
+
+    Time-stamps are checked by ``stamps``, which simtrail has to give; else they are left open.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", nargs="?", type=Path, default=Path(__file__).resolve().parent)
     parser.add_argument("--key", action="append", default=[])
@@ -836,7 +867,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.path.is_file() and options.path.suffix == ".tlog-proof":
             proven, left_open = check_receipt(options.path, keys, witnesses)
         else:
-            bundle = check_bundle(options.path, keys, witnesses, kept)
+            bundle = check_bundle(options.path, keys, witnesses, kept, stamps)
             if options.receipt is not None:
                 out.write(bundle.receipt(options.receipt))
                 return 0

@@ -28,6 +28,7 @@ from schema.log import open_to_read
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from audit.folder import DataFolder
     from audit.seals import Seals
@@ -81,6 +82,12 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
     "--witness", multiple=True, metavar="VKEY", help="With --bundle: a key of a witness that you trust. Again for more."
 )
 @options.option(
+    "--certificates",
+    type=_FILE,
+    metavar="PEM",
+    help="With --bundle: certificates of the time-stamp authority that you trust, to check the time-stamps in it.",
+)
+@options.option(
     "--script",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="DEST",
@@ -97,6 +104,7 @@ def command(  # noqa: PLR0913 - one for each option
     bundle: Path | None,
     key: tuple[str, ...],
     witness: tuple[str, ...],
+    certificates: Path | None,
     script: Path | None,
     as_json: bool,
 ) -> None:
@@ -116,9 +124,9 @@ def command(  # noqa: PLR0913 - one for each option
         _write_script(script)
         return
     if bundle is not None:
-        _check_bundle(bundle, key, witness, kept)
-    if key or witness:
-        msg = "--key and --witness are for --bundle: a log is checked with the keys in its seals"
+        _check_bundle(bundle, key, witness, kept, certificates)
+    if key or witness or certificates:
+        msg = "--key, --witness and --certificates are for --bundle: a log is checked with the keys in its seals, and by sealing.toml"
         raise click.UsageError(msg)
     folder = folders.existing(data, place)
     os.nice(NICE)
@@ -149,12 +157,30 @@ def command(  # noqa: PLR0913 - one for each option
     sys.exit(DOES_NOT_HOLD if findings else 0)
 
 
-def _check_bundle(path: Path, keys: tuple[str, ...], witnesses: tuple[str, ...], kept: tuple[Path, ...]) -> None:
-    """Check a bundle as whoever has only that does, and exit."""
+def _check_bundle(
+    path: Path, keys: tuple[str, ...], witnesses: tuple[str, ...], kept: tuple[Path, ...], certificates: Path | None
+) -> None:
+    """Check a bundle as whoever has only that does, and its time-stamps where there are certificates; and exit."""
     arguments = [str(path)]
     for name, values in (("--key", keys), ("--witness", witnesses), ("--anchor", kept)):
         arguments += [word for value in values for word in (name, str(value))]
-    sys.exit(VERDICTS[verify_bundle.main(arguments)])
+    sys.exit(VERDICTS[verify_bundle.main(arguments, _stamp_check(certificates) if certificates else None)])
+
+
+def _stamp_check(certificates: Path) -> verify_bundle.StampCheck:
+    """What checks a time-stamp in a bundle."""
+    from audit import timestamps  # noqa: PLC0415 - few have any
+
+    verify = timestamps.verifier(certificates)
+
+    def check(name: str, token: bytes, text: str) -> datetime:
+        try:
+            return verify(token, text, None)
+        except ProofError as error:
+            msg = f"{name}: {error}"
+            raise verify_bundle.Failure(msg) from error
+
+    return check
 
 
 def _write_script(path: Path) -> None:

@@ -68,6 +68,36 @@ def test_a_bundle_has_the_anchors_around_its_events(made):
     assert not (target / "data" / "anchors" / "first.txt").exists()
 
 
+def test_a_bundle_ends_with_the_anchor_that_others_vouch_for_most(made, monkeypatch):
+    """The first that is time-stamped and cosigned; else the last that is cosigned; else the first that is time-stamped."""
+    made.sealed(2, 3, 4, 5, 6, 7)
+
+    def ends_with(name):
+        data = write(made, 3, 4, name) / "data"
+        size = json.loads((data / "bundle.json").read_text())["last_anchor"]
+        stamp = data / "anchors" / "last.tsr"
+        return size, stamp.read_bytes() if stamp.exists() else None
+
+    def stamp(size):
+        token = hashlib.sha256(made.seals.note(size).text.encode()).digest()
+        made.seals.add_timestamp(size, token, now=NOW)
+        return token
+
+    assert ends_with("alone") == (27, None)
+    stamp(2)  # Before these events.
+    assert ends_with("before") == (27, None)
+    assert (made.folder / "before" / "data" / "anchors" / "first.tsr").exists()
+    first = stamp(9)
+    second = stamp(14)
+    assert ends_with("stamped") == (9, first)
+    cosign(made, 20)
+    assert ends_with("cosigned") == (20, None)
+    cosign(made, 14)
+    assert ends_with("both") == (14, second)
+    monkeypatch.setattr(bundle, "STAMPS", 1)
+    assert ends_with("bounded") == (20, None)
+
+
 def test_a_bundle_is_a_bag(made):
     """RFC 8493: declaration, description, every file listed with its digest, and no other."""
     target = write(made.sealed(9), 3, 5)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Eventually, Running, Start
+
+CLIENT = httpx.Client
 
 BODY = b'{"type": "package_empty", "items": [{"iccid": "8970100000000000054"}]}'
 
@@ -236,7 +239,7 @@ def test_a_log_that_was_never_sealed_can_not_be_verified(folder: DataFolder) -> 
     receive(folder, 1)
 
     assert "there are no seals" in run(folder, "verify", code=1).stderr
-    assert "--key and --witness are for --bundle" in run(folder, "verify", "--key=x", code=2).output
+    assert "--key, --witness and --certificates are for --bundle" in run(folder, "verify", "--key=x", code=2).output
 
 
 # Keys
@@ -430,15 +433,19 @@ def authority(tmp_path: Path) -> Callable[[bytes], bytes]:
     return answer
 
 
+def ask_for_stamps(folder: DataFolder, answer: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sealer ask an authority, whose certificate is beside the folder."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=answer(request.content)))
+    monkeypatch.setattr("httpx.Client", partial(CLIENT, transport=transport))
+    certificates = folder.path.parent / "ca.pem"
+    folder.sealing.write_text(f'[timestamps]\nurl = "http://tsa.example/"\ncertificates = "{certificates}"\n')
+
+
 def test_anchors_are_time_stamped(
     sealed_folder: DataFolder, authority: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By an authority whose answer is verified before it is kept, and again by `verify`; openssl agrees."""
-    answers = [authority]
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=answers[0](request.content)))
-    real = httpx.Client
-    monkeypatch.setattr("httpx.Client", lambda **_: real(transport=transport))
-    sealed_folder.sealing.write_text(f'[timestamps]\nurl = "http://tsa.example/"\ncertificates = "{tmp_path}/ca.pem"\n')
+    ask_for_stamps(sealed_folder, authority, monkeypatch)
     run(sealed_folder, "seal", "--once")
 
     assert state_of(sealed_folder).stamped == 20
@@ -455,7 +462,7 @@ def test_anchors_are_time_stamped(
 
     # An answer to another question is no time-stamp of this anchor.
     receive(sealed_folder, 1)
-    answers[0] = lambda _: stamp.token
+    ask_for_stamps(sealed_folder, lambda _: stamp.token, monkeypatch)
     run(sealed_folder, "seal", "--once")
     assert state_of(sealed_folder).stamped == 20
 
@@ -463,6 +470,35 @@ def test_anchors_are_time_stamped(
     assert (
         "position 15: the anchor of size 15: the time-stamp is not good" in run(sealed_folder, "verify", code=3).stdout
     )
+
+
+def test_evidence_has_the_time_stamp_of_its_anchor(
+    sealed_folder: DataFolder, authority: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What verify.py says to ask of openssl holds; simtrail checks it by itself, with the right certificates alone."""
+    ask_for_stamps(sealed_folder, authority, monkeypatch)
+    run(sealed_folder, "seal", "--once")
+    evidence = tmp_path / "evidence"
+    run(sealed_folder, "export", "--evidence", "--personal-data", "--out", evidence)
+
+    told = run(sealed_folder, "verify", "--bundle", evidence).stdout
+    (command,) = re.findall("openssl (ts -verify .*)", told)
+    checked = subprocess.run(
+        ["/usr/bin/openssl", *command.replace("CERTIFICATES", str(tmp_path / "ca.pem")).split()],
+        cwd=evidence, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Verification: OK" in checked.stdout + checked.stderr
+
+    options = ("verify", "--bundle", evidence, "--certificates")
+    told = run(sealed_folder, *options, tmp_path / "ca.pem").stdout
+    assert "The anchor of size 20 is time-stamped by an authority whose certificates you gave" in told
+    subprocess.run(
+        ["/usr/bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other", "-keyout", "other.key", "-out", "other.pem"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    told = run(sealed_folder, *options, tmp_path / "other.pem", code=3).stdout
+    assert told.startswith("FAILED\n\ndata/anchors/last.tsr: the time-stamp is not good")
+    assert "are for --bundle" in run(sealed_folder, "verify", "--certificates", tmp_path / "ca.pem", code=2).stderr
 
 
 def test_without_the_extra_time_stamps_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,9 +204,16 @@ def evidence(made):
     text = made.seals.note(4).text
     signature = (1_800_000_000).to_bytes(8, "big") + WITNESS.sign(notes.cosigned(text, 1_800_000_000))
     made.seals.add_signature(4, WITNESS.key, "witness", signature, now=NOW)
+    for size in (2, 4):
+        made.seals.add_timestamp(size, stamp_of(made, size), now=NOW)
     target = made.folder / "evidence"
     bundle.write(target, made.log, made.seals, first=3, last=4, made_by="simtrail 0.1.0", now=NOW)
     return target
+
+
+def stamp_of(made, size: int) -> bytes:
+    """What a time-stamp has that this verifier looks at: the hash of an anchor's text."""
+    return b"DER" + hashlib.sha256(made.seals.note(size).text.encode()).digest()
 
 
 class InMemory(Folder):
@@ -229,7 +236,7 @@ def flipped(content: bytes, at: int) -> bytes:
 def test_every_byte_of_a_bundle_counts(evidence):
     """Each byte of each file flipped, one at a time: the list of files does not hold, and the file is named."""
     files = InMemory(evidence)
-    assert check_bag(files) == 12
+    assert check_bag(files) == 14
     count = 0
     for name, content in list(files.contents.items()):
         # The verifier itself is a file like any; its bytes are many.
@@ -241,7 +248,7 @@ def test_every_byte_of_a_bundle_counts(evidence):
             count += 1
         files.contents[name] = content
     assert count > 5_000
-    assert check_bag(files) == 12
+    assert check_bag(files) == 14
 
 
 @pytest.mark.parametrize(
@@ -506,6 +513,38 @@ def test_a_witness_that_is_known_is_told_from_one_that_only_the_bundle_knows(evi
     other = FileSigner("w.example/w", Ed25519PrivateKey.from_private_bytes(b"\x06" * 32), COSIGNATURE)
     checked = check_bundle(evidence, [], [Key(other.key.vkey, "--witness")], [])
     assert any("That w.example/w has seen the anchor of size 4: it did not" in each for each in checked.open)
+
+
+def test_time_stamps_are_named_and_left_to_those_who_can_check_them(evidence, made):
+    """With what openssl is to be asked; by simtrail, which has certificates, they are checked and their time is told."""
+    left_open = " ".join(check_bundle(evidence, [], [], []).open)
+    digest = hashlib.sha256(made.seals.note(4).text.encode()).hexdigest()
+    assert f"openssl ts -verify -digest {digest} -in data/anchors/last.tsr -CAfile CERTIFICATES" in left_open
+    assert "the anchor of size 2 was there at the time in its time-stamp" in left_open
+
+    asked = []
+
+    def check(name, token, text):
+        asked.append((name, token, text))
+        return NOW
+
+    checked = check_bundle(evidence, [], [], [], check)
+    assert "time-stamp" not in " ".join(checked.open)
+    assert [each for each in checked.proven if "time-stamped" in each] == [
+        f"The anchor of size {size} is time-stamped by an authority whose certificates you gave,\n  at 2026-05-01 00:00:00 UTC."
+        for size in (4, 2)
+    ]
+    assert asked == [
+        (f"data/anchors/{name}.tsr", stamp_of(made, size), made.seals.note(size).text)
+        for name, size in (("last", 4), ("first", 2))
+    ]
+
+
+def test_a_time_stamp_of_another_anchor_is_found(evidence, made):
+    """Without any certificate."""
+    (evidence / "data" / "anchors" / "last.tsr").write_bytes(stamp_of(made, 2))
+    with pytest.raises(Failure, match=r"last\.tsr: is no time-stamp of the anchor beside it"):
+        check_files(Folder(evidence), [], [], [])
 
 
 def test_anchors_that_were_kept_are_compared(made, evidence):
