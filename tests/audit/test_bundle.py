@@ -89,6 +89,7 @@ def test_a_bundle_ends_with_the_anchor_that_others_vouch_for_most(made, monkeypa
     assert (made.folder / "before" / "data" / "anchors" / "first.tsr").exists()
     first = stamp(9)
     second = stamp(14)
+    stamp(27)
     assert ends_with("stamped") == (9, first)
     cosign(made, 20)
     assert ends_with("cosigned") == (20, None)
