@@ -140,14 +140,15 @@ class Webhooks:
 
     async def _recorded(self, delivery: Delivery) -> tuple[int, str, str | None]:
         """Position, SHA-256, and why the body is not JSON."""
-        recorded = self._writer.recorded(delivery)
-        # While the commit is under way.
         if len(delivery.body) <= LARGE_BODY_BYTES:
+            recorded = self._writer.recorded(delivery)
+            # While the commit is under way.
             sha256, reason = self._examine(delivery.body)
-        else:
-            examined = asyncio.get_running_loop().run_in_executor(self._large, self._examine, delivery.body)
-            sha256, reason = await examined
-        return await recorded, sha256, reason
+            return await recorded, sha256, reason
+        # Before it is recorded: others wait for that too, which then has the processor for itself.
+        examined = asyncio.get_running_loop().run_in_executor(self._large, self._examine, delivery.body)
+        sha256, reason = await examined
+        return await self._writer.recorded(delivery), sha256, reason
 
     def take(self, scope: Scope, body: bytes, answer: Callable[[bytes | Problem], None]) -> bool:
         """Take a delivery that came whole, and call ``answer`` later, once; or be False, and leave it to `__call__`.
