@@ -46,7 +46,9 @@ end
 class Load:
     """What a client saw: answers, in how many seconds, errors, and the latencies at `PERCENTILES`.
 
-    Errors are answers other than 2xx, and posts that got none.
+    Errors are answers other than 2xx, and posts that got none. The latencies of wrk are corrected for coordinated
+    omission: a wait counts as all the posts that a steady sender would have made meanwhile, each with what was left of it.
+    The bundled client counts each post that there was, once.
     """
 
     posts: int
@@ -55,14 +57,14 @@ class Load:
     ms: list[float]
 
 
-def client() -> str:
-    """Which client there is."""
-    return "wrk" if shutil.which("wrk") else "the bundled asyncio client"
+def client(*, bundled: bool = False) -> str:
+    """Which client posts: wrk where it is installed, unless the bundled one is asked for."""
+    return "wrk" if shutil.which("wrk") and not bundled else "the bundled asyncio client"
 
 
-def post(url: str, body: Path, *, connections: int, seconds: float) -> Load:
-    """Post the body in a file for some seconds, and tell what it was like."""
-    wrk = shutil.which("wrk")
+def post(url: str, body: Path, *, connections: int, seconds: float, bundled: bool = False) -> Load:
+    """Post the body in a file for some seconds, by wrk unless the bundled client is asked for, and tell what it was like."""
+    wrk = None if bundled else shutil.which("wrk")
     if wrk is None:
         command = [sys.executable, "-m", "bench.load", url, str(body), str(connections), str(seconds)]
     else:
