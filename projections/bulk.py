@@ -141,6 +141,7 @@ class _Process:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
+        pipe.widen(self._pipe)
 
     def send(self, messages: list[Message]) -> None:
         """Send it messages; the last one is waited for. Raises `ReadModelError` where it couldn't go on."""

@@ -133,6 +133,7 @@ class _Ahead:
             raise TypeError(self._process)
         with suppress(BrokenPipeError), self._process.stdin as stdin:
             stdin.write(_encoder.encode(asked))
+        pipe.widen(self._process.stdout)
         self._pages = pipe.read(self._process.stdout)
 
     def page(self) -> list[Read]:
