@@ -22,8 +22,8 @@ PUBLISHED = """
 """Those among the deliveries of a read model."""
 
 
-SLOTS = 2**21
-"""Chains of first deliveries in a rebuild, at most: 16 MB. Where there are more events, each looks through some of another hash."""
+SLOTS = 2**20
+"""Chains of first deliveries in a rebuild, at most: 8 MB. Where there are more events, each looks through some of another hash."""
 
 STORED = """
     CREATE TABLE first_deliveries (
