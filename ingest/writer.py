@@ -215,14 +215,26 @@ class Writer:
             self._loop.remove_writer(self._connection)
 
     def _read(self) -> None:
-        try:
-            data = self._connection.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._end()
+        """Take in what was said; while the loop runs, all of it.
+
+        Where the appender has ended with something unread, libuv says once that there is something, and never again.
+        """
+        while not self._ended:
+            try:
+                data = self._connection.recv(READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if data:
+                self._take_in(data)
+            else:
+                self._end()
+            if self._loop is None:
+                break
+        self._hand_over()
+
+    def _take_in(self, data: bytes) -> None:
         self._sayings.add(data)
         for what in self._sayings.whole():
             match what:
@@ -232,7 +244,6 @@ class Writer:
                     self._refused(what)
                 case Behind(reason):
                     _lines.warning("the log is behind its WAL", reason=reason)
-        self._hand_over()
 
     def _kept(self, what: Kept) -> None:
         if self._refusal is not None:
