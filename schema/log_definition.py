@@ -77,13 +77,14 @@ BEGIN
     IF since <> head THEN
         RAISE EXCEPTION 'the log ends at position %, not at %', head, since USING ERRCODE = 'serialization_failure';
     END IF;
+    -- Also of nothing: where no event can be stored, that fails as well.
+    INSERT INTO simtrail.stored_events (originator_id, originator_version, topic, state, notification_id)
+        SELECT e.id, e.version, e.topic, e.state, head + e.n
+        FROM unnest(ids, versions, topics, states) WITH ORDINALITY AS e (id, version, topic, state, n);
     IF cardinality(ids) = 0 THEN
         -- A commit that must reach the disk, and leaves no trace among the events.
         PERFORM pg_logical_emit_message(true, 'simtrail', '');
     ELSE
-        INSERT INTO simtrail.stored_events (originator_id, originator_version, topic, state, notification_id)
-            SELECT e.id, e.version, e.topic, e.state, head + e.n
-            FROM unnest(ids, versions, topics, states) WITH ORDINALITY AS e (id, version, topic, state, n);
         PERFORM pg_notify('simtrail_log', '');
     END IF;
     RETURN head;

@@ -128,6 +128,16 @@ def test_a_trial_is_a_commit_that_is_written(log, owner):
     assert owner.execute("SELECT pg_current_wal_flush_lsn() > %s", before).fetchone() == (True,)
 
 
+def test_a_trial_finds_out_that_the_server_takes_no_writes(log):
+    """On a connection that was made before, and that no event was refused on."""
+    log.append([])
+    recorder(log).datastore.link.open().execute("SET default_transaction_read_only = on")
+    with pytest.raises(LogUnavailable, match="read-only") as raised:
+        log.append([])
+    assert raised.value.passing
+    log.append([])
+
+
 def test_nobody_passes_over_what_is_held_open(log, server_log, owner, monkeypatch):
     """While a transaction holds an event that is not committed, no later one can be; then both come in order."""
     monkeypatch.setattr(log_link, "LOCK_TIMEOUT_S", 0.2)
