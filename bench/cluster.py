@@ -90,23 +90,30 @@ class Postgres:
         )
         return self
 
-    def stop(self) -> None:
+    def stop(self, mode: str = "fast") -> None:
         """Stop it as an operator does."""
-        self.run("pg_ctl", "-D", self.data, "-m", "fast", "-w", "stop")
+        self.run("pg_ctl", "-D", self.data, "-m", mode, "-w", "stop")
+
+    def processes(self) -> list[int]:
+        """Its processes, the postmaster first."""
+        postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
+        return [postmaster, *map(int, Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
 
     def kill(self) -> None:
         """SIGKILL to all of it at once."""
         with suppress(FileNotFoundError, ProcessLookupError, ValueError, IndexError):
-            postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
+            postmaster = self.processes()[0]
             if Path(f"/proc/{postmaster}/comm").read_text().strip() == "postgres":
                 os.kill(postmaster, signal.SIGSTOP)  # So that it starts no other.
-                children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-                for process in (*map(int, children), postmaster):
+                postmaster, *children = self.processes()
+                for process in (*children, postmaster):
                     with suppress(ProcessLookupError):
                         os.kill(process, signal.SIGKILL)
-                while any(_runs(process) for process in (*map(int, children), postmaster)):
+                while any(runs(process) for process in (*children, postmaster)):
                     time.sleep(0.005)
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        # So that it can be started again: the id that they name lives on for as long as nobody takes note of its end.
+        for lock in (self.data / "postmaster.pid", self.folder / f".s.PGSQL.{self.port}.lock"):
+            lock.unlink(missing_ok=True)
 
     def promote(self) -> None:
         """Make the standby a primary; returns when it is one."""
@@ -142,14 +149,13 @@ class Postgres:
 
     def cpu_s(self) -> float:
         """Seconds of processor that its processes have used, those that ended too."""
-        postmaster = int((self.data / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        postmaster, *children = self.processes()
         ticks = 0
-        for process in (str(postmaster), *children):
+        for process in (postmaster, *children):
             with suppress(FileNotFoundError, ProcessLookupError):
                 fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
                 # Of the postmaster also what its ended children had used.
-                ticks += sum(map(int, fields[11:15] if process == str(postmaster) else fields[11:13]))
+                ticks += sum(map(int, fields[11:15] if process == postmaster else fields[11:13]))
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def make_log(self, database: str) -> Server:
@@ -198,7 +204,8 @@ def synchronous(primary: Postgres) -> None:
     primary.wait_until("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Whether a process has not ended, though nobody may have taken note of that."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

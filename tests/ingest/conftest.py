@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,11 +30,12 @@ from ingest.ring import Ring, mapped
 from ingest.server import Server, configuration
 from ingest.sources import Sources
 from ingest.writer import Writer
+from schema import log_place
 from schema.body import not_json
 from schema.log import Log, open_to_append, open_to_read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from ssl import SSLContext
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ingest.limits import Limits
     from schema.event import Event
     from schema.log import NewRow
+    from schema.log_place import Place
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,12 +108,25 @@ class Receiver:
                 await asyncio.sleep(0)
 
 
-def read_events(log_path: Path) -> list[Event]:
+def read_events(place: Place) -> list[Event]:
     events: list[Event] = []
-    with open_to_read(log_path) as log:
+    with open_to_read(place) as log:
         while page := log.after(events[-1].position if events else 0):
             events += page
     return events
+
+
+def read_whole(place: Place) -> list[Event]:
+    """Every event of a log, each of which decodes. Positions run from 1."""
+    events = read_events(place)
+    assert [event.position for event in events] == list(range(1, len(events) + 1))
+    return events
+
+
+@pytest.fixture
+def whole() -> Callable[[Place], list[Event]]:
+    """Read a log, and check it: `read_whole`."""
+    return read_whole
 
 
 @pytest.fixture
@@ -133,8 +148,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     if (folder / "log.db").exists():
-        events = read_events(folder / "log.db")
-        assert [event.position for event in events] == list(range(1, len(events) + 1))
+        read_whole(folder / "log.db")
 
 
 RING_BYTES = 64 * 1024 * 1024
@@ -246,23 +260,26 @@ def run() -> Iterator[Callable[..., Served]]:
 
 
 RECEIVER = """
-import os, signal, sqlite3, sys, time
+import importlib, json, os, signal, sqlite3, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import schema.log_sqlite
 from ingest import appender, server
 from ingest.limits import Limits
 from ingest.protocol import HttpProtocol
 from ingest.shortcut import ShortcutProtocol
 from ingest.sources import Sources
 from ingest.writer import Writer
+from schema import log_place
 from schema.errors import LogUnavailable
 from schema.log import Log
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-script, folder, place, when, act, held = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:7]
-schema.log_sqlite.LOCK_TIMEOUT_S = 1
+script, folder, place, when, act = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:6]
+settings = json.loads(sys.argv[6])
+for constant, value in settings["constants"].items():
+    module, _, name = constant.rpartition(".")
+    setattr(importlib.import_module(module), name, value)
 
 def strike(result):
     if act == "kill":
@@ -305,21 +322,39 @@ if len(sys.argv) > 7:
 
 appender.PROGRAM = (sys.executable, "-c", script, *sys.argv[1:7])
 sys.exit(server.serve(
-    place=folder / "log.db",
+    place=log_place.place(settings["log"]),
     sources_path=folder / "sources.json",
     clock=lambda: datetime.now(UTC),
     ready=lambda url: print(url, flush=True),
     port=0,
-    limits=Limits(held_deliveries=int(held)),
+    limits=Limits(held_deliveries=settings["held"]),
 ))
 """
 """A receiver that can be struck before or after a call, in it or in its appender, once the file `armed` is in its folder."""
 
 
+CONSTANTS = {"schema.log_sqlite.LOCK_TIMEOUT_S": 1}
+"""What is another in a struck receiver and its appender: to be waited for less long."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a receiver is started with: where its log is, `log.db` in its folder if nothing is said, and constants of ours."""
+
+    held: int = 100
+    log: Place | None = None
+    constants: Mapping[str, float] = field(default_factory=lambda: CONSTANTS)
+
+    def said(self, folder: Path) -> str:
+        """As the process is told."""
+        log = log_place.url(self.log or folder / "log.db")
+        return json.dumps({"held": self.held, "log": log, "constants": dict(self.constants)})
+
+
 class Process:
     """A receiver in a process of its own, with a source `main`."""
 
-    def __init__(self, folder: Path, place: str = "", when: str = "", act: str = "", held: int = 100) -> None:
+    def __init__(self, folder: Path, strike: tuple[str, str, str], settings: Settings) -> None:
         self.folder = folder
         path = folder / "sources.json"
         path.unlink(missing_ok=True)
@@ -328,7 +363,7 @@ class Process:
         self._wal_bytes = 0
         with self._err.open("ab") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", RECEIVER, RECEIVER, str(folder), place, when, act, str(held)],
+                [sys.executable, "-c", RECEIVER, RECEIVER, str(folder), *strike, settings.said(folder)],
                 stdout=subprocess.PIPE,
                 stderr=err,
                 text=True,
@@ -369,16 +404,26 @@ class Process:
         folder = Path(f"/proc/{self.process.pid}/fd")
         return len(list(folder.iterdir())) if folder.exists() else 0
 
-    def post(self, body: bytes) -> str:
-        """Send a delivery on a connection of its own: the status, or that there was no answer."""
-        head = f"POST {self.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    def head(self, body: bytes) -> bytes:
+        """What is sent before a body."""
+        return f"POST {self.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    def answer(self, connection: socket.socket) -> str:
+        """What comes on a connection: the status, or that there was no answer."""
+        try:
+            return connection.recv(1_000)[9:12].decode() or "no answer"
+        except ConnectionError:
+            return "no answer"
+
+    def post(self, body: bytes, meanwhile: Callable[[], object] = lambda: None) -> str:
+        """Send a delivery on a connection of its own: the status, or that there was no answer. ``meanwhile`` is done before it is read."""
         with contextlib.closing(self.connect()) as connection:
-            try:
+            # One that is killed by what it reads may be gone before all is sent.
+            with contextlib.suppress(ConnectionError):
                 # At once: what is small comes in one read.
-                connection.sendall(head + body)
-                return connection.recv(1_000)[9:12].decode() or "no answer"
-            except ConnectionError:
-                return "no answer"
+                connection.sendall(self.head(body) + body)
+            meanwhile()
+            return self.answer(connection)
 
     def connect(self) -> socket.socket:
         """A bare connection."""
@@ -404,8 +449,8 @@ def receive(folder: Path) -> Iterator[Callable[..., Process]]:
     """Start receivers in processes of their own, in the data folder; killed when the test is over."""
     begun: list[Process] = []
 
-    def receive(place: str = "", when: str = "", act: str = "", *, held: int = 100) -> Process:
-        begun.append(Process(folder, place, when, act, held))
+    def receive(place: str = "", when: str = "", act: str = "", **settings: Any) -> Process:
+        begun.append(Process(folder, (place, when, act), Settings(**settings)))
         assert begun[-1].url, begun[-1]._err.read_text()
         return begun[-1]
 
@@ -420,14 +465,14 @@ LET_GO_S = 5
 
 
 class Strace:
-    """Tampers with the system calls of a running receiver's appender, on one of its files, until it is let go."""
+    """Tampers with the system calls of a running process, on one file if it is named, until it is let go."""
 
-    def __init__(self, receiver: Process, inject: str, file: str) -> None:
+    def __init__(self, process: int, inject: str, file: Path | None = None) -> None:
         program = shutil.which("strace")
         if program is None:
             pytest.skip("needs strace")
         call = inject.partition(":")[0]
-        arguments = ["-f", "-p", str(receiver.appender), "-o", os.devnull, "-P", str(receiver.folder / file)]
+        arguments = ["-f", "-p", str(process), "-o", os.devnull, *(["-P", str(file)] if file else [])]
         self._process = subprocess.Popen(
             [program, *arguments, "-e", f"trace={call}", "-e", f"inject={inject}"], stderr=subprocess.PIPE, text=True
         )
@@ -451,14 +496,20 @@ class Strace:
 
 
 @pytest.fixture
-def tamper() -> Iterator[Callable[[Process, str, str], Strace]]:
-    """Tamper with a receiver's system calls, by strace; ended when the test is over."""
+def trace() -> Iterator[Callable[..., Strace]]:
+    """Tamper with a process's system calls, by strace; ended when the test is over."""
     begun: list[Strace] = []
 
-    def tamper(receiver: Process, inject: str, file: str) -> Strace:
-        begun.append(Strace(receiver, inject, file))
+    def trace(process: int, inject: str, file: Path | None = None) -> Strace:
+        begun.append(Strace(process, inject, file))
         return begun[-1]
 
-    yield tamper
+    yield trace
     for each in begun:
         each.let_go()
+
+
+@pytest.fixture
+def tamper(trace: Callable[..., Strace]) -> Callable[[Process, str, str], Strace]:
+    """Tamper with the system calls of a receiver's appender on a file of its folder, by strace; ended when the test is over."""
+    return lambda receiver, inject, file: trace(receiver.appender, inject, receiver.folder / file)

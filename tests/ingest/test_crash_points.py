@@ -79,13 +79,13 @@ def killed_while(call: str, when: int, begun: Callable[[Process, Struck], bool])
         receiver = struck.warm()
         struck.tamper(receiver, f"{call}:delay_enter={LONG_MICROSECONDS}:when={when}", "log.db-wal")
         with closing(receiver.connect()) as connection:
-            connection.sendall(head(receiver, struck.body) + struck.body)
+            connection.sendall(receiver.head(struck.body) + struck.body)
             deadline = time.monotonic() + DEADLINE_S
             while not begun(receiver, struck):
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
             receiver.process.kill()
-            return answer(connection)
+            return receiver.answer(connection)
 
     return strike
 
@@ -139,15 +139,11 @@ def damaged_sources(struck: Struck) -> str:
     return receiver.post(struck.body)
 
 
-def head(receiver: Process, body: bytes) -> bytes:
-    return f"POST {receiver.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-
-
 def half_a_body(struck: Struck) -> str:
     """The sender goes away in the middle."""
     receiver = struck.warm()
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver, BODY) + BODY[:100])
+        connection.sendall(receiver.head(BODY) + BODY[:100])
         connection.shutdown(socket.SHUT_WR)
         return "no answer" if connection.recv(1) == b"" else "an answer"
 
@@ -156,15 +152,15 @@ def killed_in_the_body(struck: Struck) -> str:
     """SIGKILL while half of the body is there."""
     receiver = struck.warm("RequestResponseCycle.receive", "before", "kill")
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver, BODY) + BODY[:100])
-        return answer(connection)
+        connection.sendall(receiver.head(BODY) + BODY[:100])
+        return receiver.answer(connection)
 
 
 def no_room(struck: Struck) -> str:
     """As many deliveries are held as may be."""
     receiver = struck.warm(held=1)
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver, BODY).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        connection.sendall(receiver.head(BODY).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
         assert connection.recv(1_000).startswith(b"HTTP/1.1 100")
         return receiver.post(struck.body)
 
@@ -181,7 +177,7 @@ def gone_before_the_answer(struck: Struck) -> str:
     """The sender breaks the connection while the commit is under way."""
     receiver = struck.warm("Log.append_rows", "after", "hold")
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver, struck.body) + struck.body)
+        connection.sendall(receiver.head(struck.body) + struck.body)
         deadline = time.monotonic() + DEADLINE_S
         while not (receiver.folder / "held").exists():
             assert time.monotonic() < deadline
@@ -195,8 +191,8 @@ def gone_after_the_answer(struck: Struck) -> str:
     """The connection breaks behind the answer."""
     receiver = struck.warm()
     with closing(receiver.connect()) as connection:
-        connection.sendall(head(receiver, struck.body) + struck.body)
-        status = answer(connection)
+        connection.sendall(receiver.head(struck.body) + struck.body)
+        status = receiver.answer(connection)
         broken(connection)
     return status
 
@@ -204,13 +200,6 @@ def gone_after_the_answer(struck: Struck) -> str:
 def broken(connection: socket.socket) -> None:
     """Close it with a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def answer(connection: socket.socket) -> str:
-    try:
-        return connection.recv(1_000)[9:12].decode() or "no answer"
-    except ConnectionResetError:
-        return "no answer"
 
 
 @dataclass(frozen=True)
