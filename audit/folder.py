@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ LOCK_MODE = 0o600
 
 LEFT_S = 10
 """How long a process that was started by one that has ended may finish what it was given: an appender takes milliseconds."""
+
+STANDARD = 3
+"""Descriptors that are a process's input, output and errors, whatever it has for them: 0, 1 and 2."""
 
 LOOK_S = 0.02
 """Between two looks at whether it has."""
@@ -137,7 +141,10 @@ def hold(folder: DataFolder, role: Role) -> Iterator[tuple[int, ...]]:
     written.
     """
     try:
-        descriptor = os.open(folder.lock(role), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LOCK_MODE)
+        opened = os.open(folder.lock(role), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LOCK_MODE)
+        # Beyond the standard ones, which may have been closed: who inherits it has something else for these.
+        descriptor = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, STANDARD)
+        os.close(opened)
     except OSError as error:
         msg = f"the data folder {folder.path} can't be written: {error.strerror} ({folder.lock(role).name}); choose another with --data"
         raise ConfigurationError(msg) from error
@@ -158,17 +165,30 @@ def _lock(file: TextIO, folder: DataFolder, role: Role) -> None:
         except BlockingIOError as error:
             file.seek(0)
             process = file.readline().strip()
-            # Where that one has ended, a process of its own is finishing what it was given.
-            if process.isdecimal() and not _runs(int(process)) and time.monotonic() < until:
+            ended = process.isdecimal() and not _runs(int(process))
+            # Then a process of its own is finishing what it was given.
+            if ended and time.monotonic() < until:
                 time.sleep(LOOK_S)
                 continue
-            msg = (
-                f"another {role}{f' (process {process})' if process else ''} is at work in the data folder "
-                f"{folder.path}: stop it first, or choose another folder with --data"
-            )
-            raise ConfigurationError(msg) from error
+            raise ConfigurationError((_left if ended else _at_work)(folder, role, process)) from error
         else:
             return
+
+
+def _at_work(folder: DataFolder, role: Role, process: str) -> str:
+    return (
+        f"another {role}{f' (process {process})' if process else ''} is at work in the data folder "
+        f"{folder.path}: stop it first, or choose another folder with --data"
+    )
+
+
+def _left(folder: DataFolder, role: Role, process: str) -> str:
+    lock = folder.lock(role)
+    return (
+        f"the last {role} (process {process}) of the data folder {folder.path} has ended, but a process that it started "
+        f"still holds {lock.name} after {LEFT_S} s, as it does while its disk does not answer: "
+        f"wait for it, or find it with `fuser {shlex.quote(str(lock))}` and end it with `kill -KILL`"
+    )
 
 
 def _runs(process: int) -> bool:

@@ -144,6 +144,16 @@ def _left_behind(folder: Path, seconds: float) -> int:
         return int(process.stdout.readline())
 
 
+def test_a_lock_is_none_of_the_standard_descriptors(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Also where they are closed: a process that is to inherit the lock has its own input there."""
+    code = HOLDER.replace("import sys", "import os, sys; os.close(0)", 1)
+    code = code.replace('"receiver"):', '"receiver") as held:').replace("sys.stdin.read()", "print(min(held))")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, env=environment, capture_output=True, text=True
+    )
+    assert int(done.stdout.split()[1]) >= folders.STANDARD
+
+
 def test_what_an_ended_process_left_at_work_is_waited_for(tmp_path: Path) -> None:
     """As the appender of a receiver that was killed: it finishes what it was given, and then the folder is free."""
     _left_behind(tmp_path, 0.3)
@@ -154,11 +164,13 @@ def test_what_an_ended_process_left_at_work_is_waited_for(tmp_path: Path) -> Non
 
 
 def test_what_was_left_at_work_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it is an error as any other."""
+    """Then the error says that it is not the one whose id is known, and how to find it."""
     monkeypatch.setattr(folders, "LEFT_S", 0.1)
     left = _left_behind(tmp_path, 60)
     try:
-        with pytest.raises(ConfigurationError, match="another receiver"):
+        with pytest.raises(
+            ConfigurationError, match=r"has ended, but a process that it started.*`fuser .*/receiver\.lock`"
+        ):
             folders.require_free(folders.DataFolder(tmp_path), "receiver")
     finally:
         os.kill(left, signal.SIGKILL)
