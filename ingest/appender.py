@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING
 
 from ingest import channel, memory
 from ingest.channel import Behind, Groups, Kept, NotOpened, Opened, Refused, Sayings
-from ingest.limits import GROUP_BYTES, GROUP_DELIVERIES
+from ingest.limits import GROUP_BYTES, GROUP_DELIVERIES, STOP_S
 from ingest.ring import Ring, mapped
 from schema import log_place
 from schema.errors import ConfigurationError, LogError, LogNotThere, LogUnavailable, SimtrailError
@@ -139,9 +139,12 @@ class Appender:
             self._say(Behind(str(error)))
 
     def _say(self, what: Said) -> None:
-        # A receiver that is gone has nobody left who waits.
-        with suppress(OSError):
+        try:
             self._connection.sendall(channel.said(what))
+        except OSError:
+            # Most likely the receiver is gone, and nobody waits. If it is not, what came next would answer who waits for this.
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_WR)
 
     def _draw(self, size: int) -> bytes:
         """Randomness for ids, of a stock: a call to the system costs as much as ten ids."""
@@ -175,24 +178,45 @@ def started(place: Place, ring_bytes: int, held: Sequence[int] = ()) -> Iterator
 
     It ends when that end is closed, or shut for writing, and the context waits for it. It keeps the
     descriptors ``held``, and so the locks that are on them, until then, however the receiver ends.
-    Raises `LogNotThere`, `LogUnavailable` or `ConfigurationError` where the log can't be opened.
+    Raises `LogNotThere`, `LogUnavailable` or `ConfigurationError` where the log can't be opened; `LogUnavailable`,
+    when the context ends, where the appender has not ended `STOP_S` later.
     """
-    ours, its = socket.socketpair()
-    with closing(Ring(ring_bytes)) as ring, ours:
-        with its:
-            # A session of its own: the terminal's Ctrl-C is for the receiver, which decides.
-            process = subprocess.Popen(  # noqa: S603 - our own program
-                [*PROGRAM, str(ring.descriptor)],
-                stdin=its.fileno(),
-                pass_fds=(ring.descriptor, *held),
-                start_new_session=True,
-            )
+    with ExitStack() as stack:
+        try:
+            ring = stack.enter_context(closing(Ring(ring_bytes)))
+            ours, its = map(stack.enter_context, socket.socketpair())
+            with its:
+                process = _process(its, ring, held)
+        except OSError as error:
+            msg = f"the log {place} can't be opened for appending: no process can be started that appends: {error}"
+            raise LogUnavailable(msg) from error
         try:
             _open(ours, place)
             yield ours, ring
         finally:
             ours.close()
-            process.wait()
+            _wait(process)
+
+
+def _process(its: socket.socket, ring: Ring, held: Sequence[int]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [*PROGRAM, str(ring.descriptor)],
+        stdin=its.fileno(),
+        pass_fds=(ring.descriptor, *held),
+        # A session of its own: the terminal's Ctrl-C is for the receiver, which decides.
+        start_new_session=True,
+    )
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired as error:
+        msg = (
+            f"the process that appends to the log ({process.pid}) has not ended within {STOP_S} s, so it is left at work: "
+            f"the log's disk may not answer; no receiver can start again before it has ended, or was ended by `kill -KILL {process.pid}`"
+        )
+        raise LogUnavailable(msg) from error
 
 
 def _open(connection: socket.socket, place: Place) -> None:

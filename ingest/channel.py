@@ -2,6 +2,8 @@
 
 The receiver hands over groups of envelopes, which lie in the ring that both have (`ingest.ring`), and the appender tells what
 became of them, both in order; the answer to several groups may be one. An empty group asks whether the log can be written.
+
+An answer names no group: it is the answer to the next ones. So what can't be sent whole is the last that is sent on that side.
 """
 
 from __future__ import annotations
@@ -116,13 +118,13 @@ class Sayings:
         self._bytes += data
 
     def whole(self) -> Iterator[Said]:
-        """What has come whole, each once."""
-        end = 0
-        while len(self._bytes) >= end + _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._bytes, end)
-            begin = end + _LENGTH.size
-            if len(self._bytes) < begin + length:
+        """What has come whole, each once, whatever becomes of it."""
+        while len(self._bytes) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._bytes)
+            end = _LENGTH.size + length
+            if len(self._bytes) < end:
                 break
-            end = begin + length
-            yield _decoder.decode(self._bytes[begin:end])
-        del self._bytes[:end]
+            content = self._bytes[_LENGTH.size : end]
+            # Before it is given: if whoever takes it fails, it must not come again as the answer to the next group.
+            del self._bytes[:end]
+            yield _decoder.decode(content)

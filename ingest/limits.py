@@ -76,7 +76,11 @@ KEEP_ALIVE_S = 75
 drop it, since a POST sent on a connection that we close that moment is lost."""
 
 STOP_S = 10
-"""For how many seconds a stopping receiver waits for the requests it has begun."""
+"""For how many seconds a stopping receiver waits for the requests it has begun; and then for its appender's end."""
+
+APPENDER_S = 6
+"""For how many seconds a stopping receiver waits for a word of its appender while deliveries are with it: a second
+longer than that one waits for a log that another process has locked. A dead disk never answers."""
 
 SECRET_BYTES = 24
 """A secret's randomness: 192 bits, 32 characters in a URL. 128 would do."""

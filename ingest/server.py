@@ -86,7 +86,7 @@ def serve(  # noqa: PLR0913 - the ends of a process, each by its name
     descriptors of locks which the appender is to keep as long as it is at work.
 
     Raises `ConfigurationError` where the address can't be listened on, the proxies are no addresses or the
-    sources can't be read, `LogUnavailable` where the log can't be opened.
+    sources can't be read, `LogUnavailable` where the log can't be opened, or its appender does not end.
     """
     loglines.configure()
     memory.keep()

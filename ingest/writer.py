@@ -18,7 +18,7 @@ import structlog
 
 from ingest import channel
 from ingest.channel import Behind, Kept, Refused, Sayings
-from ingest.limits import GROUP_BYTES, GROUP_DELIVERIES, LARGE_BODY_BYTES
+from ingest.limits import APPENDER_S, GROUP_BYTES, GROUP_DELIVERIES, LARGE_BODY_BYTES
 from schema.errors import LogUnavailable
 from schema.event import encode, front
 
@@ -42,6 +42,8 @@ TRIAL_WAIT_S = 2
 
 ENDED = "the process that appends to the log has ended by itself; the receiver must be started again"
 
+SILENT = f"the process that appends to the log did not answer a stopping receiver for {APPENDER_S} s"
+
 _lines = structlog.get_logger("simtrail.writer")
 
 
@@ -55,7 +57,7 @@ class Writer:
     """Has deliveries appended to the log by the appender at the other end of a channel, which has the same ring.
 
     Used on an event loop, between the beginning and the end of a ``with`` block; at the end, when
-    the loop has none more to give, all that waits is appended first.
+    the loop has none more to give, all that waits is appended first, unless the appender is silent for `APPENDER_S`.
     """
 
     def __init__(self, connection: socket.socket, ring: Ring, *, counts: Counts, clock: Callable[[], datetime]) -> None:
@@ -162,14 +164,13 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         self._loop = None
-        self._connection.setblocking(True)
+        self._connection.settimeout(APPENDER_S)
+        self._flush()
         self._hand_over()
-        while self._brought and not self._ended:
+        while (self._handed or self._brought) and not self._ended:
             self._read()
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
-        while not self._ended:
-            self._read()
 
     def _hand_over(self) -> None:
         """Hand over those who were brought, as far as there is room; the others when there is again."""
@@ -203,9 +204,13 @@ class Writer:
                 del self._unsent[: self._connection.send(self._unsent)]
         except BlockingIOError:
             pass
+        except TimeoutError:
+            self._end(SILENT)
         except OSError:
-            # The appender has ended; reading finds out why.
+            # Nothing may follow what is lost. Reading finds out what has become of the appender.
             self._unsent.clear()
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_WR)
         if self._loop is None or self._watched == bool(self._unsent):
             return
         self._watched = not self._watched
@@ -224,12 +229,15 @@ class Writer:
                 data = self._connection.recv(READ_BYTES)
             except BlockingIOError:
                 break
+            except TimeoutError:
+                self._end(SILENT)
+                break
             except OSError:
                 data = b""
             if data:
                 self._take_in(data)
             else:
-                self._end()
+                self._end(ENDED)
             if self._loop is None:
                 break
         self._hand_over()
@@ -267,6 +275,8 @@ class Writer:
             self._counts.failed_commits += 1
         for _, answer in self._taken(what.count):
             self._answer(answer, LogUnavailable(self._failure or what.reason))
+        if self._failure is not None:
+            self._end(self._failure)
 
     def _taken(self, count: int) -> list[_Waiting]:
         """The next so many who were handed over: one group or several, which lie in the ring no more."""
@@ -276,20 +286,21 @@ class Writer:
             self._ring.take()
         return taken
 
-    def _end(self) -> None:
+    def _end(self, why: str) -> None:
         """Nothing more will be said: refuse all who wait."""
         self._ended = True
+        self._unsent.clear()
         waiting = [*chain.from_iterable(self._handed), *self._brought]
-        if self._failure is None and (waiting or self._loop is not None):
-            self._failure = ENDED
-            _lines.error("the appender has ended by itself", deliveries=len(waiting), remedy="restart")
+        if self._failure is None:
+            self._failure = why
+            _lines.error("the appender says nothing more", deliveries=len(waiting), reason=why)
         if self._loop is not None:
             self._loop.remove_reader(self._connection)
         self._tried(self._failure)
         self._handed.clear()
         self._brought.clear()
         for _, answer in waiting:
-            self._answer(answer, LogUnavailable(self._failure or ENDED))
+            self._answer(answer, LogUnavailable(why))
 
     def _tried(self, refusal: str | None) -> None:
         self._refusal = refusal

@@ -12,7 +12,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Semaphore
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -211,6 +211,43 @@ def test_an_appender_that_does_not_come_up_is_an_error(tmp_path: Path, monkeypat
     monkeypatch.setattr(appender, "PROGRAM", (sys.executable, "-c", "raise SystemExit(3)"))
     with pytest.raises(LogUnavailable, match="ended by itself"), appender.started(tmp_path / "log.db", 4096):
         pass
+
+
+def test_an_appender_that_can_not_be_started_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As where the system has no process or descriptor left."""
+    monkeypatch.setattr(appender, "PROGRAM", (str(tmp_path / "nothing"),))
+    with (
+        pytest.raises(LogUnavailable, match="no process can be started"),
+        appender.started(tmp_path / "log.db", 4096),
+    ):
+        pass
+
+
+HANGING = """
+import socket, time
+from ingest import channel
+socket.socket(fileno=0).sendall(channel.said(channel.Opened()))
+time.sleep(60)
+"""
+
+
+def test_an_appender_that_does_not_end_keeps_nobody_from_stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its disk may hang for ever. The error says which process is left, and what it keeps from starting."""
+    monkeypatch.setattr(appender, "PROGRAM", (sys.executable, "-c", HANGING))
+    monkeypatch.setattr(appender, "STOP_S", 0.01)
+    begun: list[subprocess.Popen[bytes]] = []
+    begin = appender._process
+
+    def remembered(*what: Any) -> subprocess.Popen[bytes]:
+        begun.append(begin(*what))
+        return begun[-1]
+
+    monkeypatch.setattr(appender, "_process", remembered)
+    with pytest.raises(LogUnavailable, match="left at work") as caught, appender.started(tmp_path / "log.db", 4096):
+        pass
+    assert f"`kill -KILL {begun[0].pid}`" in str(caught.value)
+    begun[0].kill()
+    begun[0].wait()
 
 
 ORPHANED = """

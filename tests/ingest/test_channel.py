@@ -53,3 +53,12 @@ def test_a_part_is_nothing_yet(kind: type[Groups | Sayings]):
     come = kind()
     come.add(b"\0\0")
     assert list(come.whole()) == []
+
+
+def test_a_saying_that_could_not_be_dealt_with_does_not_come_again():
+    """It would be taken for the answer to whoever is next."""
+    come = Sayings()
+    come.add(channel.said(Kept([1], 0)) + channel.said(Kept([2], 0)))
+    for _ in come.whole():
+        break
+    assert list(come.whole()) == [Kept([2], 0)]

@@ -470,7 +470,7 @@ def test_a_receiver_whose_appender_was_killed_ends_by_itself(folder: Path):
         os.kill(int(children.read_text()), signal.SIGKILL)
         assert receiver.process.wait(20) == 1
         _, lines = receiver.end(signal.SIGTERM)
-    assert [line["event"] for line in lines if line["level"] == "error"] == ["the appender has ended by itself"]
+    assert [line["event"] for line in lines if line["level"] == "error"] == ["the appender says nothing more"]
     with process(folder) as again:
         assert httpx.post(again.webhook, content=b"2").json()["position"] == 2
 

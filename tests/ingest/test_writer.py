@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sqlite3
@@ -328,6 +329,131 @@ def test_what_the_channel_does_not_take_waits(clock: Clock):
     assert taken == list(range(1_000))
 
 
+async def handed_over(writer: Writer, bodies: Sequence[bytes]) -> list[asyncio.Future[int]]:
+    """Each body in a group of its own; nobody waits for what becomes of them."""
+    waiting = []
+    for body in bodies:
+        waiting.append(writer.recorded(delivery(body)))
+        await asyncio.sleep(0)
+    return waiting
+
+
+def test_what_the_channel_has_not_taken_when_the_loop_ends_is_sent_all_the_same(clock: Clock):
+    """With all that was handed over before."""
+    ours, its = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    taken: list[bytes] = []
+
+    def append(rows: Sequence[NewRow]) -> list[int]:
+        taken.extend(events.decode(bytes(row[3])).body for row in rows)
+        return list(range(len(taken) - len(rows) + 1, len(taken) + 1))
+
+    def run() -> None:
+        with its:
+            Appender(
+                its, mapped(ring.descriptor), append, checkpoint=lambda: None, clock=clock, entropy=bytes, timer=float
+            ).run()
+
+    thread = threading.Thread(target=run)
+    bodies = [b"%d" % n for n in range(100)]
+    with closing(Ring(1024 * 1024)) as ring, ours:
+        with Writer(ours, ring, counts=Counts(), clock=clock) as writer:
+            asyncio.run(handed_over(writer, bodies))
+            assert writer._unsent
+            thread.start()
+        thread.join(20)
+    assert taken == bodies
+
+
+@pytest.mark.parametrize("deliveries", [1, 1_000])
+def test_an_appender_that_is_silent_keeps_nobody_from_stopping(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, deliveries: int
+):
+    """Whether it has been sent all that waits, or can't take more of it; what becomes of that is not known."""
+    monkeypatch.setattr(module, "APPENDER_S", 0.01)
+    ours, its = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with closing(Ring(1024 * 1024)) as ring, ours, its, capture_logs() as lines:
+        with Writer(ours, ring, counts=Counts(), clock=clock) as writer:
+            asyncio.run(handed_over(writer, [b"{}"] * deliveries))
+        assert writer.failure == module.SILENT
+    assert [line["deliveries"] for line in lines] == [deliveries]
+
+
+class Scarce(socket.socket):
+    """A socket that the system has no memory for, once."""
+
+    scarce = False
+
+    def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override]
+        """Send, or fail."""
+        if self.scarce:
+            self.scarce = False
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        return super().send(data, flags)
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]
+        """Send all, or fail."""
+        self.send(data, flags)
+
+
+@pytest.mark.parametrize("side", ["receiver", "appender"])
+def test_what_gets_lost_on_the_channel_is_answered_by_nothing_else(clock: Clock, side: str):
+    """An answer names nobody: what follows what is lost would be taken for it. So nothing follows."""
+    ours, its = (Scarce(fileno=each.detach()) for each in socket.socketpair())
+    (ours if side == "receiver" else its).scarce = True
+    kept: list[bytes] = []
+    full = sqlite_error("SQLITE_FULL")
+
+    def append(rows: Sequence[NewRow]) -> list[int]:
+        bodies = [events.decode(bytes(row[3])).body for row in rows]
+        if b"first" in bodies:
+            raise full
+        kept.extend(bodies)
+        return list(range(1, len(rows) + 1))
+
+    def run() -> None:
+        with its:
+            Appender(
+                its, mapped(ring.descriptor), append, checkpoint=lambda: None, clock=clock, entropy=bytes, timer=float
+            ).run()
+
+    async def two() -> list[int | BaseException]:
+        waiting = await handed_over(writer, [b"first"])
+        waiting += await handed_over(writer, [b"second"])
+        thread.start()
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*waiting, return_exceptions=True)
+
+    thread = threading.Thread(target=run)
+    with closing(Ring(1024 * 1024)) as ring, ours, capture_logs():
+        with Writer(ours, ring, counts=Counts(), clock=clock) as writer:
+            assert [type(outcome) for outcome in asyncio.run(two())] == [LogUnavailable] * 2
+            assert writer.bereft
+        thread.join(20)
+
+
+def test_who_waits_behind_a_failure_that_does_not_pass_is_refused_with_it(clock: Clock):
+    """At once, and not when the appender has closed a log whose disk may hang."""
+
+    async def two() -> list[int | BaseException]:
+        waiting = await handed_over(writer, [b"1", b"2"])
+        its.sendall(channel.said(channel.Refused(1, "disk I/O error", passing=False)))
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*waiting, return_exceptions=True)
+
+    ours, its = socket.socketpair()
+    with (
+        closing(Ring(1024 * 1024)) as ring,
+        ours,
+        its,
+        capture_logs(),
+        Writer(ours, ring, counts=Counts(), clock=clock) as writer,
+    ):
+        errors = asyncio.run(two())
+    assert ["disk I/O error" in str(error) for error in errors] == [True] * 2
+
+
 @pytest.mark.parametrize("said", [b"", channel.said(Kept([1], 0.0))], ids=["nothing", "of the first"])
 def test_an_appender_that_ends_without_a_word_leaves_nobody_waiting(clock: Clock, said: bytes):
     """All who wait are refused, those behind them too, though it had not read all, and whatever it said before."""
@@ -357,7 +483,7 @@ def test_an_appender_that_ends_without_a_word_leaves_nobody_waiting(clock: Clock
         assert writer.bereft
     assert first == 1 if said else str(first) == module.ENDED
     assert [str(error) for error in others] == [module.ENDED] * 3
-    assert [line["event"] for line in lines] == ["the appender has ended by itself"]
+    assert [line["event"] for line in lines] == ["the appender says nothing more"]
 
 
 def test_an_answer_that_fails_costs_nobody_else(receiver: Receiver):
