@@ -513,3 +513,20 @@ def trace() -> Iterator[Callable[..., Strace]]:
 def tamper(trace: Callable[..., Strace]) -> Callable[[Process, str, str], Strace]:
     """Tamper with the system calls of a receiver's appender on a file of its folder, by strace; ended when the test is over."""
     return lambda receiver, inject, file: trace(receiver.appender, inject, receiver.folder / file)
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[..., None]]:
+    """Mount something until the test is over, or skip it where that may not be."""
+    program, undo = shutil.which("mount"), shutil.which("umount")
+    with contextlib.ExitStack() as stack:
+
+        def mount(*arguments: str) -> None:
+            if os.geteuid() != 0 or not program or not undo:
+                pytest.skip("needs root, to mount a file system")
+            # What is mounted in another way than before is undone once.
+            stack.callback(subprocess.run, [undo, "--lazy", arguments[-1]], check=False, stderr=subprocess.DEVNULL)
+            if subprocess.run([program, *arguments], check=False).returncode:
+                pytest.skip("no file system may be mounted here")
+
+        yield mount

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sqlite3
 import subprocess
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +28,6 @@ BODY = b'"' + b"x" * 5_000 + b'"'
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
 WAL = "log.db-wal"
-
-MOUNT, UMOUNT = shutil.which("mount") or "", shutil.which("umount") or ""
 
 GOES_ON = "takes up again by itself"
 RESTART = "refuses all until it is started again"
@@ -93,35 +89,17 @@ FAULTS = [
 ]
 
 
-def mounted(*arguments: str) -> None:
-    """Mount something, or skip the test where that may not be."""
-    if os.geteuid() != 0 or not MOUNT or subprocess.run([MOUNT, *arguments], check=False).returncode:
-        pytest.skip("needs root, to mount a file system")
-
-
-@pytest.fixture
-def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
-    """Put the data folder on a file system of its own, of one megabyte."""
-    with ExitStack() as stack:
-
-        def mount() -> None:
-            mounted("-t", "tmpfs", "-o", "size=1m", "simtrail-test", str(folder))
-            stack.callback(subprocess.run, [UMOUNT, "--lazy", str(folder)], check=True)
-
-        yield mount
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_costs_no_acknowledged_delivery(
     folder: Path,
-    small_disk: Callable[[], None],
+    mount: Callable[..., None],
     receive: Callable[..., Process],
     tamper: Callable[[Process, str, str], Strace],
     fault: Fault,
 ):
     """It is answered 503, or not at all; `/readyz` and the receiver's own log say what it is; then it is as the table says."""
     if fault.begin is full:
-        small_disk()
+        mount("-t", "tmpfs", "-o", "size=1m", "simtrail-test", str(folder))
     receiver = receive()
     with httpx.Client(base_url=receiver.url, timeout=DEADLINE_S) as kept:
 
@@ -177,19 +155,18 @@ def test_the_page_says_the_same():
     assert [[cell.strip() for cell in line] for line in lines] == expected
 
 
-def test_a_log_that_may_only_be_read_stops_the_start(folder: Path, receive: Callable[..., Process]):
+def test_a_log_that_may_only_be_read_stops_the_start(
+    folder: Path, mount: Callable[..., None], receive: Callable[..., Process]
+):
     """SQLite would open it as if nothing were wrong; the receiver says so at once, rather than to each sender."""
     receiver = receive()
     assert receiver.post(b"{}") == "200"
     assert receiver.end() == 0
     log = str(folder / "log.db")
-    mounted("--bind", log, log)
-    try:
-        mounted("-o", "remount,bind,ro", log)
-        with pytest.raises(AssertionError, match="attempt to write a readonly database"):
-            receive()
-    finally:
-        subprocess.run([UMOUNT, log], check=True)
+    mount("--bind", log, log)
+    mount("-o", "remount,bind,ro", log)
+    with pytest.raises(AssertionError, match="attempt to write a readonly database"):
+        receive()
 
 
 CALL = re.compile(r"^(\d+) +([\d.]+) (?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))$")

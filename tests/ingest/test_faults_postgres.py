@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import socket
 import threading
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 30
 
-BEFORE, BODY, AFTER = b'"before"', b'"struck"', b'"after"'
+BEFORE, AFTER = b'"before"', b'"after"'
+
+BODY = b'"' + random.Random(20260501).randbytes(10_000).hex().encode() + b'"'  # noqa: S311 - for tests
+"""More than a page of the table, however it is compressed."""
+
+SMALL_BYTES = 1024 * 1024
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
@@ -55,14 +62,16 @@ AWAITS_STANDBY = (
 )
 """Its commit record is fsynced by then."""
 
+ALTER = "ALTER TABLE simtrail.stored_events"
+
 APPENDING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'simtrail' ORDER BY backend_start DESC LIMIT 1"
 
 
 class Wire:
     """A way to a server, by a port of its own on loopback, which can lose what the server says."""
 
-    def __init__(self, port: int) -> None:
-        self._to = port
+    def __init__(self, server: Postgres) -> None:
+        self.server = server
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._sockets = [self._listener]
@@ -74,7 +83,7 @@ class Wire:
         with suppress(OSError):
             while True:
                 ours, _ = self._listener.accept()
-                its = socket.create_connection(("127.0.0.1", self._to))
+                its = socket.create_connection(("127.0.0.1", self.server.port))
                 self._sockets += [ours, its]
                 for source, target, answers in ((ours, its, False), (its, ours, True)):
                     threading.Thread(target=self._carry, args=(source, target, answers), daemon=True).start()
@@ -118,6 +127,7 @@ class Struck:
     server: Postgres
     wire: Wire
     trace: Callable[..., Strace]
+    small: Callable[[], Path]
     mend: ExitStack
 
     def readyz(self) -> httpx.Response:
@@ -263,6 +273,15 @@ def fsync_fails(struck: Struck) -> str:
     return struck.receiver.post(BODY)
 
 
+def full(struck: Struck) -> str:
+    """Nothing is left of the disk that the table is on."""
+    filling = struck.small() / "filling"
+    with suppress(OSError):
+        filling.write_bytes(bytes(SMALL_BYTES))
+    struck.mend.callback(filling.unlink)
+    return struck.receiver.post(BODY)
+
+
 def kill_receiver(struck: Struck) -> None:
     """What it has handed over is appended all the same; then its appender ends."""
     appender = struck.receiver.appender
@@ -301,6 +320,9 @@ FAULTS = [
         "it is killed within the commit, which is on its disk", "503", REFUSED, YES, GOES_ON, once_on_disk(kill_server)
     ),
     Fault("its fsync fails with EIO", "503", "could not fdatasync" + PASSED, EITHER, GOES_ON, fsync_fails),
+    Fault(
+        "the disk of the table is full (a small tmpfs)", "503", "No space left on device" + PASSED, NO, GOES_ON, full
+    ),
     Fault("it stands still (SIGSTOP), and goes on", "503", UNKNOWN, YES, GOES_ON, stands_still, ANSWER_S),
     Fault("it takes no writes (`default_transaction_read_only`)", "503", "read-only", NO, GOES_ON, read_only),
     Fault("it has become a standby", "503", "session is read-only", NO, GOES_ON, standby),
@@ -350,7 +372,7 @@ def struck_server() -> Iterator[Postgres]:
 @pytest.fixture
 def wire(struck_server: Postgres) -> Iterator[Wire]:
     """The way to it."""
-    with closing(Wire(struck_server.port)) as wire:
+    with closing(Wire(struck_server)) as wire:
         yield wire
 
 
@@ -363,16 +385,41 @@ def log(struck_server: Postgres, whole: Callable[[Place], list[Event]]) -> Itera
 
 
 @pytest.fixture
+def small(struck_server: Postgres, log: Server, mount: Callable[..., None]) -> Iterator[Callable[[], Path]]:  # noqa: ARG001 - moved with it
+    """Put the table on a small disk of its own, until the test is over; the folder where that is."""
+    with ExitStack() as stack:
+
+        def move() -> Path:
+            folder = struck_server.folder / "small"
+            folder.mkdir()
+            mount("-t", "tmpfs", "-o", f"size={SMALL_BYTES}", "simtrail-test", str(folder))
+            shutil.chown(folder, folder.parent.owner())
+            for there, back in (
+                (f"CREATE TABLESPACE small LOCATION '{folder}'", "DROP TABLESPACE small"),
+                (f"{ALTER} SET TABLESPACE small", f"{ALTER} SET TABLESPACE pg_default"),
+            ):
+                struck_server.execute(there, "log")
+                stack.callback(struck_server.execute, back, "log")
+            return folder
+
+        yield move
+
+
+@pytest.fixture
 def begin(
-    receive: Callable[..., Process], struck_server: Postgres, wire: Wire, trace: Callable[..., Strace], log: Server
+    receive: Callable[..., Process],
+    wire: Wire,
+    trace: Callable[..., Strace],
+    log: Server,
+    small: Callable[[], Path],
 ) -> Callable[[Fault], Struck]:
     """Start a receiver that is to be struck: over the wire if that is."""
 
     def begin(fault: Fault) -> Struck:
         way = log
         if fault.strike in {cut, swallowed}:
-            way = Server(log.url.replace(f":{struck_server.port}/", f":{wire.port}/"))
-        return Struck(receive(log=way, constants=fault.constants), struck_server, wire, trace, ExitStack())
+            way = Server(log.url.replace(f":{wire.server.port}/", f":{wire.port}/"))
+        return Struck(receive(log=way, constants=fault.constants), wire.server, wire, trace, small, ExitStack())
 
     return begin
 
