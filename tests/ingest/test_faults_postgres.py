@@ -354,7 +354,7 @@ FAULTS = [
     Fault(
         "the appender is killed while the server commits",
         "503",
-        "the appender has ended by itself" + PASSED,
+        "the process that appends to the log has ended by itself" + PASSED,
         YES,
         ENDED,
         while_it_waits(kill_appender),
