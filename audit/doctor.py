@@ -124,7 +124,7 @@ def sqlite(version: tuple[int, ...]) -> Finding:
     if first <= version <= last:
         told = (
             f"SQLite {shown}; it may have the WAL-reset bug (3.7.0 to 3.51.2), which needs two connections that "
-            "checkpoint one file: of the log, only the receiver does"
+            "checkpoint one file: of the log, only the receiver's appender does"
         )
         return Finding("sqlite", "ok", told, "nothing; but write to log.db with no other program")
     return Finding("sqlite", "ok", f"SQLite {shown}")

@@ -40,9 +40,9 @@ SETTLE_S = 5
 """How long a process may finish what it is at before it is told to stop; what it
 leaves undone then it takes up at the next start."""
 
-STOP_S = limits.STOP_S + 5
+STOP_S = 2 * limits.STOP_S + limits.APPENDER_S + 5
 """How long a process has to stop once told to, before it is killed: longer than the
-receiver waits for the requests that it has begun."""
+receiver waits for the requests that it has begun, for a word of its appender, and for its end."""
 
 HURRY_AFTER_S = 1
 """From then on a second signal kills. Earlier it is an echo of the first: `timeout`

@@ -99,11 +99,18 @@ class Appender:
 
     def run(self) -> None:
         """Append until nothing more can come, or until a commit has failed in a way that does not pass."""
-        while data := self._connection.recv(READ_BYTES):
+        while data := self._handed():
             self._groups.add(data)
             for batch in _batches(self._envelopes(group) for group in self._groups.whole()):
                 if not self._commit(batch):
                     return
+
+    def _handed(self) -> bytes:
+        try:
+            return self._connection.recv(READ_BYTES)
+        except ConnectionResetError:
+            # The receiver has ended with answers unread; all that it handed over has come before this.
+            return b""
 
     def _envelopes(self, group: Group) -> list[memoryview]:
         places = accumulate(group.lengths, initial=group.begin)

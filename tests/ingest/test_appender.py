@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from structlog.testing import capture_logs
 from ingest import appender, channel
 from ingest import writer as writers
 from ingest.limits import GROUP_BYTES
+from ingest.ring import Ring, mapped
 from schema.errors import ConfigurationError, LogError, LogNotThere, LogUnavailable
 from schema.event import Delivery, encode, instant
 from schema.log import open_to_append, open_to_read
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from ingest.writer import Writer
     from schema.log import NewRow
-    from tests.ingest.conftest import Receiver
+    from tests.ingest.conftest import Clock, Receiver
 
     Appending = Callable[..., AbstractContextManager[Writer]]
 
@@ -252,6 +254,23 @@ def test_an_appender_that_does_not_end_keeps_nobody_from_stopping(tmp_path: Path
     assert f"`kill -KILL {begun[0].pid}`" in str(caught.value)
     begun[0].kill()
     begun[0].wait()
+
+
+def test_a_receiver_that_ends_with_answers_unread_is_an_end_as_any_other(clock: Clock):
+    """The channel is reset then, rather than closed."""
+    ours, its = socket.socketpair()
+    with its, closing(Ring(4096)) as ring:
+        its.send(b"an answer")
+        ours.close()
+        appender.Appender(
+            its,
+            mapped(ring.descriptor),
+            lambda _: [],
+            checkpoint=no_checkpoint,
+            clock=clock,
+            entropy=bytes,
+            timer=lambda: 0.0,
+        ).run()
 
 
 ORPHANED = """
