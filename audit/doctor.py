@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 
+import msgspec
 from cryptography import x509
 
 from audit import keys
@@ -64,6 +65,8 @@ CLOCK_STEP = timedelta(seconds=60)
 connections, and a clock that is being kept right, make steps of a second at most."""
 
 ANSWER_S = 5
+
+MENDED = "see docs/faults.md, and the receiver's own log: some faults pass by themselves, after others it must be started again"
 
 RENEW_DAYS = 14
 """A certificate that ends sooner should have been renewed: of ninety days a month before, as the usual clients do it."""
@@ -337,11 +340,15 @@ def processes(folder: DataFolder, url: str) -> Finding:
     idle = [role for role in roles if not is_held(folder, role)]
     if idle:
         return Finding("processes", "warning", f"no {', no '.join(idle)} at work here", "simtrail serve starts all")
-    if not _alive(url):
+    ready = _readiness(url)
+    if ready is None:
         told = f"the receiver {'is at work, but ' if folder.has_log_file else ''}does not answer at {url}"
         return Finding(
             "processes", "warning", told, "say with --host and --port where it listens, or look into its log"
         )
+    if not ready.ready:
+        why = ready.log.reason or ready.connections.reason
+        return Finding("processes", "failed", f"the receiver at {url} records nothing now: {why}", MENDED)
     return Finding("processes", "ok", f"the receiver answers at {url}, sealer and projector are at work")
 
 
@@ -364,16 +371,29 @@ def certificate(file: Path, key: Path | None, now: datetime) -> Finding:
     return Finding("certificate", "ok", f"{told}: {days} days more")
 
 
-def _alive(url: str) -> bool:
-    """Whether the receiver answers there, in plain or by TLS."""
+class _Told(msgspec.Struct):
+    """A part of what `/readyz` tells."""
+
+    reason: str | None
+
+
+class _Readiness(msgspec.Struct):
+    """What `/readyz` tells, as far as it is looked at here."""
+
+    ready: bool
+    log: _Told
+    connections: _Told
+
+
+def _readiness(url: str) -> _Readiness | None:
+    """What the receiver there tells of itself, in plain or by TLS; None where none answers."""
     place = urlsplit(url)
     for by_tls in (False, True):
         connection = connection_to(Address(place.hostname or "", place.port or 0, by_tls), ANSWER_S)
-        with closing(connection), suppress(OSError, http.client.HTTPException):
-            connection.request("GET", "/livez")
-            if connection.getresponse().status == http.client.OK:
-                return True
-    return False
+        with closing(connection), suppress(OSError, http.client.HTTPException, msgspec.MsgspecError):
+            connection.request("GET", "/readyz")
+            return msgspec.json.decode(connection.getresponse().read(), type=_Readiness)
+    return None
 
 
 def _unreadable(log: Log, position: int) -> Finding:

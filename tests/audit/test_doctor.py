@@ -385,6 +385,19 @@ def test_a_running_installation_is_seen(tmp_path: Path, serve: Serve) -> None:
     assert "does not answer" in json.loads(wrong.stdout)[-1]["told"]
 
 
+def test_a_receiver_that_can_not_record_has_failed(tmp_path: Path, serve: Serve) -> None:
+    """It answers, and says why; a doctor that asked no more than that would call it well."""
+    data = tmp_path / "data"
+    serve(data)
+    with closing(sqlite3.connect(data / "log.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        found = CliRunner().invoke(main, ["doctor", "--json", "--data", str(data)])
+
+    last = json.loads(found.stdout)[-1]
+    assert (found.exit_code, last["state"]) == (1, "failed")
+    assert "records nothing now: the log did not answer within" in last["told"]
+
+
 def test_the_command_exits_with_1_if_a_check_failed(folder: DataFolder) -> None:
     """One line a check, with what to do after an arrow; the exit code says whether anything failed."""
     sound = CliRunner().invoke(main, ["doctor", "--data", str(folder.path), "--port", "1"])
