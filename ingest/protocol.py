@@ -72,8 +72,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        # What came in small packets was bounded as it came.
-        if self._packet_bytes > HEAD_BYTES and self._size_of_head() > HEAD_BYTES:
+        # Mostly it is small for certain, by the bytes that there are.
+        if self._head_bytes + self._packet_bytes > HEAD_BYTES and self._size_of_head() > HEAD_BYTES:
             raise _TooLargeError
         # CONNECT is an upgrade by its method; uvicorn refuses it, since it has no path.
         self._offered = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"

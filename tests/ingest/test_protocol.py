@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from ingest.protocol import HttpProtocol
 from ingest.server import configuration
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from tests.ingest.conftest import Receiver, Served
@@ -86,6 +86,19 @@ def test_a_head_without_end_is_refused(receiver: Receiver, served: Served, begun
     connection.sendall(begun)
     assert problem(said(connection))["status"] == 431
     assert still_serves(receiver, served)
+
+
+@pytest.mark.parametrize("first", [1_000, HEAD_BYTES // 2, HEAD_BYTES])
+def test_a_large_head_is_refused_however_it_is_cut_up(receiver: Receiver, served: Served, first: int) -> None:
+    """Also where the packet that makes it too large is the one that makes it whole."""
+    begun = b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"a" * HEAD_BYTES + b"\r\n\r\n"
+    connection = served.connect()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(begun[:first])
+    # Whoever is served now comes after what was sent before.
+    assert still_serves(receiver, served)
+    connection.sendall(begun[first:])
+    assert problem(said(connection))["status"] == 431
 
 
 @pytest.mark.parametrize("more", [b"A: b\r\n", b"A: " + b"b" * 1_000])
