@@ -25,6 +25,15 @@ GOLDEN = bytes.fromhex(
 )
 
 
+HEADS = {
+    "received_at": st.text(max_size=30),
+    "source": st.text(max_size=30),
+    "remote": st.text(max_size=30),
+    "headers": st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=3),
+}
+"""All of a delivery but its body."""
+
+
 def test_the_stored_form_is_pinned():
     """An envelope written by any version since the first is these bytes, and reads back as the delivery."""
     assert event.encode(DELIVERY) == GOLDEN
@@ -34,10 +43,7 @@ def test_the_stored_form_is_pinned():
 @given(
     st.builds(
         Delivery,
-        received_at=st.text(max_size=30),
-        source=st.text(max_size=30),
-        remote=st.text(max_size=30),
-        headers=st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=3),
+        **HEADS,
         body=st.binary(max_size=300),
     ),
 )
@@ -49,10 +55,7 @@ def test_any_delivery_comes_back_whole(delivery):
 @given(
     st.builds(
         Delivery,
-        received_at=st.text(max_size=30),
-        source=st.text(max_size=30),
-        remote=st.text(max_size=30),
-        headers=st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=3),
+        **HEADS,
         body=st.binary(min_size=1, max_size=20).map(lambda some: some * 65_536),
     )
 )
