@@ -186,6 +186,8 @@ def _scratch(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, isolation_level=None)
     for pragma in (*loader.PRAGMAS, f"cache_size = -{CACHE_KIB}"):
         connection.execute(f"PRAGMA {pragma}")
+    # Never committed: each row would else be a transaction of its own, which writes two pages.
+    connection.execute("BEGIN")
     tables.create(Database(connection))
     # It has no name any more: however this process ends, nothing of it is left.
     file.unlink()

@@ -44,8 +44,9 @@ def insert(connection: sqlite3.Connection, table: Table, rows: Sequence[Sequence
 @cache
 def _inserting(name: str) -> tuple[str, str]:
     """The statements that insert a row, and `ROWS_AT_ONCE`."""
-    # A file is kept once, whoever sends it again; no other key ever comes twice.
-    verb = "INSERT OR IGNORE" if name == "files" else "INSERT"
+    # A file is kept once, whoever sends it again; no other key ever comes twice. If one did, all of the
+    # transaction would be given up: so SQLite keeps no copy of each page that a statement changes, to undo it alone.
+    verb = "INSERT OR IGNORE" if name == "files" else "INSERT OR ROLLBACK"
     marks = f"({', '.join('?' * len(BY_NAME[name].columns))})"
     single = f"{verb} INTO {name} VALUES {marks}"
     return single, single + f", {marks}" * (ROWS_AT_ONCE - 1)
