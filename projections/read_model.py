@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from schema.configuration import Configuration
     from schema.tables import Table
 
-HELD_ROWS = 100_000
-"""Rows of current states kept in memory between batches: about 150 MB of SIM cards."""
+HELD_ROWS = 80_000
+"""Rows of current states kept in memory between batches: about 120 MB of SIM cards."""
 
 CACHE_KIB = 64 * 1024
 """SQLite's page cache: the look-up indexes of some million rows stay in memory."""

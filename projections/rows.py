@@ -57,8 +57,9 @@ class Rows(Generic[R]):
         self._all = f"SELECT * FROM {table.name} ORDER BY {key}"
         # The few that are asked about drive the search, whatever the planner knows of the table.
         self._select = f"SELECT r.* FROM json_each(?) asked CROSS JOIN {table.name} r ON r.{key} = asked.value"
+        # The plus keeps it from the index by source: a source has few rows with a value, but any number of rows.
         self._find = {
-            column: f"SELECT r.* FROM json_each(?) asked CROSS JOIN {table.name} r ON r.{column} = asked.value AND r.source = ?"
+            column: f"SELECT r.* FROM json_each(?) asked CROSS JOIN {table.name} r ON r.{column} = asked.value AND +r.source = ?"
             for column in self._holders
         }
         self._is_stored = f"SELECT 1 FROM {table.name} WHERE {key} = ?"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlite_utils import Database
 
 from projections import statements
@@ -13,8 +14,6 @@ from schema.tables import BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
 
 def rows_of(statements_run: list[str]) -> tuple[sqlite3.Connection, Rows[Sim]]:
@@ -66,6 +65,21 @@ def many() -> Iterator[int]:
     """Numbers of rows about the number that one statement inserts."""
     at_once = statements.ROWS_AT_ONCE
     yield from (0, 1, at_once - 1, at_once, at_once + 1, 3 * at_once)
+
+
+@pytest.mark.parametrize("column", [columns[0] for columns in BY_NAME["sims"].lookups])
+def test_a_row_is_looked_up_by_the_index_of_what_is_known_of_it(column):
+    """Not by that of its source, of which there may be a million."""
+    run: list[str] = []
+    connection, rows = rows_of(run)
+    rows.put(Sim("main:1", "main", position=1))
+    rows.write()
+    rows.forget()
+    run.clear()
+    assert rows.find(column, "1", "main") == []
+    (asked,) = run
+    plan = [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {asked}")]
+    assert plan[-1] == f"SEARCH r USING INDEX idx_sims_{column} ({column}=?)"
 
 
 def test_any_number_of_rows_is_inserted(subtests: pytest.Subtests):
