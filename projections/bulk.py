@@ -18,7 +18,7 @@ from sqlite_utils import Database
 from projections import loader, pipe
 from projections.first_deliveries import StoredFirstDeliveries
 from projections.loader import Loader
-from projections.read_model import ReadModel
+from projections.read_model import HELD_ROWS, ReadModel
 from schema import configuration as configurations
 from schema import tables
 from schema.errors import ReadModelError
@@ -33,11 +33,8 @@ if TYPE_CHECKING:
     from schema.configuration import Configuration
     from schema.tables import Table
 
-HELD_ROWS = 80_000
-"""Rows of current states kept in memory before some go to the scratch file: about 120 MB of SIM cards."""
-
 KEPT_SHARE = 0.75
-"""Of so many rows, those that are kept in memory then, at most."""
+"""Of `HELD_ROWS`, those that are kept in memory when some go to the scratch file, at most."""
 
 CACHE_KIB = 16 * 1024
 """SQLite's page cache of the scratch file."""

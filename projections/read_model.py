@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from schema.tables import Table
 
 HELD_ROWS = 80_000
-"""Rows of current states kept in memory between batches: about 120 MB of SIM cards."""
+"""Rows of current states kept in memory between batches, at most: about 120 MB of SIM cards."""
 
 CACHE_KIB = 64 * 1024
 """SQLite's page cache: the look-up indexes of some million rows stay in memory."""

@@ -146,7 +146,9 @@ def test_any_split_into_batches_gives_the_same_tables(  # noqa: PLR0913, PLR0917
     """Batches, and so live following against a rebuild in one piece, can't be told apart by the rows."""
     with told(story) as world:
         at_once = world.fold_into(world.folder / "one.db", [])
-        in_parts = world.fold_into(world.folder / "parts.db", batches)
+        # One that forgets what it holds between two batches is as one that was started again.
+        with mock.patch.object(read_model, "HELD_ROWS", held):
+            in_parts = world.fold_into(world.folder / "parts.db", batches)
         assert tables_of(at_once) == tables_of(in_parts)
         whole(at_once)
         whole(in_parts)
@@ -193,7 +195,10 @@ def test_a_crash_at_any_statement_changes_nothing(told, tables_of, story, crash)
         empty = tables_of(path)
         left = [crash]
 
-        def fail(*_: object) -> int:
+        def fail(action: int, what: str | None, *_: object) -> int:
+            # To give up what was begun can't fail.
+            if (action, what) == (sqlite3.SQLITE_TRANSACTION, "ROLLBACK"):
+                return sqlite3.SQLITE_OK
             left[0] -= 1
             return sqlite3.SQLITE_DENY if left[0] == 0 else sqlite3.SQLITE_OK
 
