@@ -259,11 +259,14 @@ def test_a_signal_leaves_nothing(month, tmp_path, environment, target: str, numb
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.read(7) == b"writing"
-        assert len(left(tmp_path)) == 1
-        process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(7) == b"writing"
+            assert len(left(tmp_path)) == 1
+            process.send_signal(number)
+            _, told = process.communicate(timeout=60)
+        finally:
+            process.kill()  # Else it would be waited for without end where one of these fails.
 
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert left(tmp_path) == set()
